@@ -1,0 +1,41 @@
+"""One tree of errors. Each carries the exit code the command line ends with."""
+
+from __future__ import annotations
+
+
+class ChangenError(Exception):
+    """A failure the user can act on: one line naming the file, the reason and the fix.
+
+    Args:
+        message: What is wrong, naming the file or option.
+        fix: What to do about it; appended to the message.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(f"{message}. {fix}".rstrip() if fix else message)
+
+
+class UsageError(ChangenError):
+    """The request itself cannot be carried out: bad option, bad recipe, unsupported input."""
+
+    exit_code = 2
+
+
+class SceneError(ChangenError):
+    """One scene cannot be read. The run records it as a skip and goes on."""
+
+
+class ModelError(ChangenError):
+    """A model cannot be found, read or used."""
+
+
+class OutputError(ChangenError):
+    """The output folder cannot be written as asked."""
+
+
+class IncompleteError(ChangenError):
+    """The run ended, but too much of what was asked for could not be made."""
+
+    exit_code = 3

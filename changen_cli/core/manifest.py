@@ -1,0 +1,87 @@
+"""The manifest: what a run promised before it started, and what it did, completed when it ends."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from changen_cli import __version__
+from changen_cli.core.errors import OutputError
+from changen_cli.core.files import write_text
+from changen_cli.core.recipe import Recipe
+
+SCHEMA_VERSION = 1
+FILE_NAME = "manifest.json"
+_LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "rasterio", "scipy", "datasets")
+
+
+class ModelRecord(BaseModel):
+    """The model that drew the images."""
+
+    id: str
+    sha256: str
+    architecture: str = ""
+    license: str = ""
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class Manifest(BaseModel):
+    """Written first as a promise (``status="running"``) and completed last."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    status: Literal["running", "complete", "interrupted", "failed"] = "running"
+    fingerprint: str
+    recipe: dict[str, Any]
+    source: dict[str, Any]
+    model: ModelRecord | None
+    unchanged_pixels: str
+    device: str
+    dtype: str
+    threads: int
+    versions: dict[str, str]
+    counts: dict[str, int] = Field(default_factory=dict)
+    statistics: dict[str, Any] = Field(default_factory=dict)
+    scenes: list[dict[str, Any]] = Field(default_factory=list)
+    skipped: list[dict[str, Any]] = Field(default_factory=list)
+    files: dict[str, str] = Field(default_factory=dict)
+
+    def save(self, folder: Path) -> Path:
+        """Write ``manifest.json`` into ``folder``, atomically."""
+        path = folder / FILE_NAME
+        write_text(path, self.model_dump_json(indent=1) + "\n")
+        return path
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of changen, Python and the libraries that decide the bytes."""
+    versions = {"changen": __version__, "python": platform.python_version()}
+    return versions | {name: metadata.version(name) for name in _LIBRARIES}
+
+
+def new_manifest(recipe: Recipe, **facts: Any) -> Manifest:
+    """Create the promise of a run."""
+    return Manifest(
+        fingerprint=recipe.fingerprint(), recipe=recipe.model_dump(mode="json"), versions=library_versions(), **facts
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a dataset folder.
+
+    Raises:
+        OutputError: When there is none, or it is not one of ours.
+    """
+    path = folder / FILE_NAME
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OutputError(f"{folder} holds no {FILE_NAME}", "Name a folder that changen generate wrote") from None
+    except (ValidationError, UnicodeDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise OutputError(f"{path} cannot be read as a manifest: {reason}", "Make the dataset again") from None

@@ -1,0 +1,159 @@
+"""The recipe: everything a run can be told, validated, with a fingerprint of what decides its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from changen_cli.core.errors import UsageError
+
+Layout = Literal["xbd", "pairs", "images"]
+EventName = Literal["create", "remove"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse_share(value: Any) -> Any:
+    """Turn ``"20%"`` or ``"0.2"`` into a share."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value.strip().removesuffix("%")) * (0.01 if value.strip().endswith("%") else 1.0)
+    except ValueError:
+        raise ValueError(f"{value!r} is no share; write 20% or 0.2") from None
+
+
+def parse_share_range(value: Any) -> Any:
+    """Turn ``"2-10%"``, ``"5%"`` or ``"0.02-0.1"`` into a pair of shares."""
+    if not isinstance(value, str):
+        return value
+    percent = value.strip().endswith("%")
+    try:
+        numbers = [float(part.strip().rstrip("%")) for part in value.split("-")]
+    except ValueError:
+        raise ValueError(f"{value!r} is no share range; write 2-10%") from None
+    scale = 0.01 if percent else 1.0
+    return (numbers[0] * scale, numbers[-1] * scale) if len(numbers) in (1, 2) else value
+
+
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+ShareRange = Annotated[tuple[float, float], BeforeValidator(parse_share_range)]
+
+
+class SourceSection(_Section):
+    """Where scenes come from and how they are cut."""
+
+    input: str = Field(description="folder of images")
+    layout: Layout | None = Field(None, description="folder layout; detected when not given")
+    classes: tuple[str, ...] | None = Field(None, description="class names of the masks, in id order")
+    res: int | None = Field(
+        None, ge=64, le=16384, description="tile size in px; scenes up to 1024 px whole if not given"
+    )
+    upsample: bool = Field(False, description="enlarge scenes smaller than res instead of skipping them")
+    bands: tuple[int, ...] | None = Field(None, description="three band numbers for red, green, blue, from 1")
+    max_skipped: Share = Field(0.2, description="share of scenes that may fail before the run counts as failed")
+
+    @field_validator("bands")
+    @classmethod
+    def _three(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (len(value) not in (1, 3) or min(value) < 1):
+            raise ValueError("one or three band numbers, counted from 1")
+        return value
+
+
+class EventsSection(_Section):
+    """What changes: p(S_{t+1} | S_t)."""
+
+    kinds: tuple[EventName, ...] = Field(("create", "remove"), min_length=1, description="kinds of events")
+    steps: int = Field(1, ge=1, le=64, description="steps; a series has one date more")
+    change_area: ShareRange = Field((0.02, 0.10), description="share of the tile that changes per step, e.g. 2-10%")
+    negatives: Share = Field(0.0, description="share of samples in which nothing changes")
+    min_area_px: int = Field(64, ge=1, description="smallest event in px")
+
+    @field_validator("change_area")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        low, high = value
+        if not 0 < low <= high <= 1:
+            raise ValueError("a share range runs from a small to a large share within 0-100%, e.g. 2-10%")
+        return value
+
+
+class SynthesisSection(_Section):
+    """How images of later dates are drawn: p(I_{t+1} | I_t, S_t, S_{t+1})."""
+
+    model: str = Field("changen-mini", description="bundled model name, or path of a model")
+    scheduler: Literal["dpm++", "ddim", "iddpm"] = Field("dpm++", description="sampler")
+    inference_steps: int = Field(20, ge=1, le=1000, description="steps of the whole noise schedule")
+    start: Literal["exemplar", "noise"] = Field("exemplar", description="start of the reverse process")
+    strength: float = Field(0.3, ge=0, le=1, description="noise level of an exemplar start; 0 needs no model")
+    guidance_ratio: float = Field(1.0, ge=0, le=1, description="share of steps that hold unchanged pixels (λ)")
+    extent: Literal["windows", "full"] = Field("windows", description="what is denoised")
+    unchanged: Literal["exact", "reacquired"] = Field("reacquired", description="how unchanged pixels are treated")
+
+
+class OutputSection(_Section):
+    """What is written where."""
+
+    path: str | None = Field(None, description="output folder; <input>-changen beside the input when not given")
+    format: Literal["folder", "parquet"] = Field("folder", description="PNG/GeoTIFF files, or Parquet shards")
+    overwrite: bool = Field(False, description="replace an earlier run in the output folder")
+
+
+class RunSection(_Section):
+    """How the work is done; changes no byte of the result."""
+
+    batch_size: int = Field(4, ge=1, description="scenes whose windows are pooled")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA, else float32")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the model; all cores but one when not given")
+
+
+class Recipe(_Section):
+    """A complete, validated configuration of one run."""
+
+    version: Literal[1] = 1
+    source: SourceSection
+    events: EventsSection = EventsSection()
+    synthesis: SynthesisSection = SynthesisSection()
+    output: OutputSection = OutputSection()
+    run: RunSection = RunSection()
+    seed: int = Field(0, ge=0, description="seed of everything random")
+    variants: int = Field(1, ge=1, description="samples per scene")
+    limit: int | None = Field(None, ge=1, description="stop after this many scenes")
+
+    @property
+    def output_path(self) -> Path:
+        """The output folder: as asked, else ``<input>-changen`` beside the input."""
+        if self.output.path:
+            return Path(self.output.path)
+        source = Path(self.source.input).resolve()
+        return source.with_name(source.name + "-changen")
+
+    def fingerprint(self) -> str:
+        """Hash of all that decides the content: everything but ``run``, paths, and ``limit``."""
+        content = self.model_dump(mode="json", exclude={"run": True, "output": {"path", "overwrite"}, "limit": True})
+        del content["source"]["input"]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def build_recipe(values: dict[str, Any]) -> Recipe:
+    """Validate a nested dict into a :class:`Recipe`.
+
+    Raises:
+        UsageError: Naming the key, what is wrong with it and the value given.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{key}: {reason} (given: {first['input']!r})") from None

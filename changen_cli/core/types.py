@@ -1,0 +1,267 @@
+"""The data types that flow through read → simulate → synthesise → write.
+
+Words: a *scene* is one single-date input; a *sample* is one generated time series; a *step* leads from date
+t to date t+1; an *event* is one change of one object. Arrays are ``[H, W]`` in pixels, row first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array = npt.NDArray[np.uint8]
+Int32Array = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
+Box = tuple[int, int, int, int]
+"""Half-open pixel box ``(row0, col0, row1, col1)``."""
+GeoTransform = tuple[float, float, float, float, float, float]
+"""Affine coefficients ``(a, b, c, d, e, f)``: x = a*col + b*row + c, y = d*col + e*row + f (rasterio order)."""
+
+EventKind = Literal["create", "remove"]
+
+IGNORE = 255
+"""Semantic mask value of pixels whose class is unknown. It never changes and is never a target."""
+
+# Names that carry a meaning for event simulation, lower case.
+_BUILDING_NAMES = frozenset({"building", "buildings", "house", "houses", "roof", "built"})
+_FORBIDDEN_NAMES = frozenset({"road", "roads", "street", "water", "river", "sea", "lake", "railway"})
+_UNKNOWN_NAMES = frozenset({"unknown", "unlabelled", "unlabeled", "ignore", "nodata", "no-data", "no data"})
+
+_PALETTE = (
+    (0, 0, 0), (222, 31, 7), (214, 178, 120), (160, 160, 160), (60, 150, 60), (0, 69, 255),
+    (75, 181, 73), (148, 0, 148), (255, 196, 0), (0, 170, 170), (128, 0, 0), (90, 90, 160),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClassSchema:
+    """The classes of a semantic mask, in id order.
+
+    Attributes:
+        names: One name per class id, starting at 0.
+        ignore_index: Mask value of unknown pixels.
+    """
+
+    names: tuple[str, ...] = ("background", "building")
+    ignore_index: int = IGNORE
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= 255:
+            raise ValueError("a class schema holds 1 to 255 classes")
+
+    @property
+    def colors(self) -> UInt8Array:
+        """Display colours, uint8 ``[K, 3]``; buildings are always red, background black."""
+        table = [_PALETTE[i % len(_PALETTE)] for i in range(len(self.names))]
+        if self.building_id is not None:
+            table[self.building_id] = _PALETTE[1]
+            if self.building_id != 1 and len(table) > 1:
+                table[1] = _PALETTE[self.building_id % len(_PALETTE)]
+        return np.asarray(table, dtype=np.uint8)
+
+    @property
+    def building_id(self) -> int | None:
+        """Id of the building class, or None when no class is named like one."""
+        return next((i for i, name in enumerate(self.names) if name.lower() in _BUILDING_NAMES), None)
+
+    @property
+    def forbidden_ids(self) -> tuple[int, ...]:
+        """Ids of the classes nothing is ever built on (roads, water)."""
+        return tuple(i for i, name in enumerate(self.names) if name.lower() in _FORBIDDEN_NAMES)
+
+    @property
+    def unknown_ids(self) -> tuple[int, ...]:
+        """Ids that mean "not labelled"; sources rewrite them to :attr:`ignore_index`."""
+        return tuple(i for i, name in enumerate(self.names) if name.lower() in _UNKNOWN_NAMES)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One single-date input, already cut to the tile that will be generated.
+
+    Attributes:
+        id: Unique within a run and safe as a file name.
+        group: The place or source image; splits are drawn by group, never by sample.
+        image: uint8 ``[H, W, 3]``, RGB.
+        mask: uint8 ``[H, W]`` semantic mask (class ids, 255 = unknown), or None when unlabelled.
+        instances: int32 ``[H, W]``, 0 where no object, else object number 1..N.
+        uids: Object names of the source; ``uids[n - 1]`` belongs to object number ``n``. Empty when it has none.
+        gsd_m: Ground sampling distance in metres per pixel, or None.
+        crs: Coordinate reference system as WKT, or None.
+        transform: Geotransform of this tile, or None.
+        source_path: The image file, relative to the input folder, with ``/``.
+        notes: What reading did: stretch, bands left out, georeference residual, resampling.
+    """
+
+    id: str
+    group: str
+    image: UInt8Array
+    mask: UInt8Array | None = None
+    instances: Int32Array | None = None
+    uids: tuple[str, ...] = ()
+    gsd_m: float | None = None
+    crs: str | None = None
+    transform: GeoTransform | None = None
+    source_path: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A scene that was not used, and why.
+
+    Attributes:
+        path: The file, relative to the input folder.
+        reason: One line for the user.
+        failed: True for a broken file; False for one that is merely out of scope (too small, no labels).
+    """
+
+    path: str
+    reason: str
+    failed: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Exemplar:
+    """A real object cut out with its margin: the footprint and the pixels a created object is made from.
+
+    Attributes:
+        scene_id: The scene it was cut from.
+        object_id: Its object id there.
+        box: Where it was cut, in scene pixels, margin included.
+        image: uint8 ``[h, w, 3]``.
+        footprint: bool ``[h, w]``, the object itself.
+        others: bool ``[h, w]``, pixels of other objects or unknown class, never to be copied.
+        orientation_rad: Direction of the dominant edge, in [0, pi/2), counter-clockwise in (col, -row) axes.
+        gsd_m: Ground sampling distance of its scene, or None.
+    """
+
+    scene_id: str
+    object_id: str
+    box: Box
+    image: UInt8Array
+    footprint: BoolArray
+    others: BoolArray
+    orientation_rad: float
+    gsd_m: float | None = None
+
+    @property
+    def area_px(self) -> int:
+        """Footprint area in its own pixels."""
+        return int(self.footprint.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """How an exemplar was laid onto a new site.
+
+    Attributes:
+        exemplar: The object it is made from.
+        matrix: float64 ``[2, 3]``; maps scene ``(row, col, 1)`` to exemplar ``(row, col)``.
+        rotation_rad: Turn applied to the exemplar, counter-clockwise.
+        scale: Size factor applied.
+        mirrored: Whether it was flipped left to right before turning.
+    """
+
+    exemplar: Exemplar
+    matrix: npt.NDArray[np.float64]
+    rotation_rad: float
+    scale: float
+    mirrored: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeEvent:
+    """One logged change of one object.
+
+    Attributes:
+        object_id: Persistent through the series: the source's uid where it has one.
+        instance: The object's number in the instance maps.
+        time_index: The step t, leading from date t to date t+1.
+        kind: What happened.
+        from_class: Class before; the most frequent one where the footprint lay on several.
+        to_class: Class after.
+        bbox: Box of the changed pixels.
+        area_px: Number of changed pixels.
+        polygon: WKT in pixel coordinates ``(col row)`` along pixel edges; filling it gives exactly the changed pixels.
+        from_areas_px: Changed pixels by class before.
+        placement: For a creation, the exemplar and its placement.
+    """
+
+    object_id: str
+    instance: int
+    time_index: int
+    kind: EventKind
+    from_class: int
+    to_class: int
+    bbox: Box
+    area_px: int
+    polygon: str
+    from_areas_px: dict[int, int]
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step was asked to change and what it changed, as shares of the tile in [0, 1]."""
+
+    time_index: int
+    asked: float
+    reached: float
+    met: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class MaskSeries:
+    """The simulated masks of one sample: p(S_0..S_T) of Changen2, before any image exists.
+
+    Attributes:
+        masks: uint8 ``[T, H, W]`` semantic masks.
+        instances: int32 ``[T, H, W]`` object numbers, persistent through the series.
+        events: Every change, ordered by step.
+        reports: One per step.
+    """
+
+    masks: UInt8Array
+    instances: Int32Array
+    events: tuple[ChangeEvent, ...]
+    reports: tuple[StepReport, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TimeSeries:
+    """One sample: what a writer receives.
+
+    Attributes:
+        id: Unique, safe as a file name.
+        scene: Where date 0 came from.
+        variant: The k-th sample of that scene.
+        seed: The recipe's seed.
+        images: uint8 ``[T, H, W, 3]``.
+        masks: uint8 ``[T, H, W]``, class ids, 255 = ignore.
+        events: Every change, ordered by step.
+        reports: One per step.
+        split: The dataset split it belongs to.
+        info: Further figures for its metadata row; values are JSON scalars.
+    """
+
+    id: str
+    scene: Scene
+    variant: int
+    seed: int
+    images: UInt8Array
+    masks: UInt8Array
+    events: Sequence[ChangeEvent]
+    reports: Sequence[StepReport] = ()
+    split: str = "train"
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def change_masks(self) -> BoolArray:
+        """Bool ``[T-1, H, W]``: ``S_t != S_{t+1}``, the definition of change."""
+        return np.asarray(self.masks[1:] != self.masks[:-1])
