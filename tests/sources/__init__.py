@@ -1,0 +1,1 @@
+"""Tests of changen_cli.sources; their files are made by code."""
