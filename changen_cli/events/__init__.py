@@ -1,0 +1,23 @@
+"""Change event simulation on masks, p(S_{t+1} | S_t) of Changen2 (Zheng et al., TPAMI 2025).
+
+Objects are created and removed as whole instances; every changed pixel belongs to exactly one logged event.
+"""
+
+from changen_cli.events.footprints import Stock, collect_exemplars, stock_library
+from changen_cli.events.regions import ObjectTable, measure_objects, polygon_wkt
+from changen_cli.events.simulate import simulate_series, simulate_step
+from changen_cli.events.state import EventRules, SeriesState, start_series
+
+__all__ = [
+    "EventRules",
+    "ObjectTable",
+    "SeriesState",
+    "Stock",
+    "collect_exemplars",
+    "measure_objects",
+    "polygon_wkt",
+    "simulate_series",
+    "simulate_step",
+    "start_series",
+    "stock_library",
+]

@@ -1,0 +1,126 @@
+"""The exemplars a created object is made from: real, whole buildings cut out with their margin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from changen_cli.core.types import BoolArray, ClassSchema, Exemplar, Int32Array, Scene
+from changen_cli.events.regions import FloatArray, crop, measure_objects, oriented_extent, pad_box
+
+# A building fills most of its minimum-area rectangle (an L-shape about 0.6); fused blocks and slivers do not.
+_MIN_FILL = 0.6
+_MIN_SHORT_PX = 8.0
+_MAX_ASPECT = 5.0
+# At most this share of the instance may be of another or unknown class: the rest would be seen through a tree.
+_MAX_HIDDEN = 0.1
+# Larger ones are fused quarters more often than buildings, and never fit anywhere.
+_MAX_TILE_SHARE = 0.1
+
+
+def scene_instances(scene: Scene, building_id: int) -> Int32Array:
+    """The scene's object numbers; connected regions of the building class when the source has none.
+
+    The scene must have a mask.
+    """
+    if scene.instances is not None:
+        return scene.instances
+    labels, _ = ndimage.label(scene.mask == building_id)
+    return np.asarray(labels, dtype=np.int32)
+
+
+def collect_exemplars(
+    scene: Scene,
+    schema: ClassSchema,
+    *,
+    margin_px: int = 16,
+    min_area_px: int = 64,
+    max_per_scene: int = 64,
+) -> list[Exemplar]:
+    """Cut the best whole buildings of a scene out, with their margin.
+
+    Taken are objects that do not touch the tile's border, are of one piece, compact and hardly hidden; the most
+    rectangular and least crowded come first.
+
+    Args:
+        scene: A scene; without a mask or without buildings it yields nothing.
+        schema: Its classes.
+        margin_px: Surroundings kept on every side (shadow, ground), cut at the tile.
+        min_area_px: Smallest object taken.
+        max_per_scene: Most objects taken.
+
+    Returns:
+        Exemplars, best first; the same list for the same scene, always.
+    """
+    building = schema.building_id
+    if scene.mask is None or building is None:
+        return []
+    instances = scene_instances(scene, building)
+    height, width = scene.mask.shape
+    objects = measure_objects(scene.mask, instances, building, scene.uids)
+    ranked: list[tuple[float, int, Exemplar]] = []
+    for row, number in enumerate(objects.numbers.tolist()):
+        box = objects.box(row)
+        area = int(objects.areas_px[row])
+        at_border = box[0] == 0 or box[1] == 0 or box[2] == height or box[3] == width
+        if at_border or not min_area_px <= area <= _MAX_TILE_SHARE * scene.mask.size:
+            continue
+        wide = pad_box(box, margin_px, scene.mask.shape)
+        numbers, classes = instances[crop(wide)], scene.mask[crop(wide)]
+        whole = numbers == number
+        footprint = whole & (classes == building)
+        angle, long_px, short_px = oriented_extent(footprint)
+        fill = area / (long_px * short_px)
+        compact = fill >= _MIN_FILL and short_px >= _MIN_SHORT_PX and long_px <= _MAX_ASPECT * short_px
+        if not compact or area < (1 - _MAX_HIDDEN) * whole.sum():
+            continue
+        if ndimage.label(footprint)[1] != 1:
+            continue
+        taken = (numbers > 0) | (classes == building) | (classes == schema.ignore_index)
+        others = taken & ~footprint
+        exemplar = Exemplar(
+            scene_id=scene.id,
+            object_id=objects.ids[row],
+            box=wide,
+            image=scene.image[crop(wide)].copy(),
+            footprint=footprint,
+            others=others,
+            orientation_rad=angle,
+            gsd_m=scene.gsd_m,
+        )
+        ranked.append((-fill * (1.0 - float(others.mean())), number, exemplar))
+    ranked.sort(key=lambda entry: entry[:2])
+    return [exemplar for _, _, exemplar in ranked[:max_per_scene]]
+
+
+@dataclass(frozen=True, eq=False)
+class Stock:
+    """An exemplar library as seen from one scene; measured once per series.
+
+    Attributes:
+        exemplars: N exemplars.
+        areas_px: float64 ``[N]``, footprint areas in pixels of the scene, at scale 1.
+        zooms: float64 ``[N]``, exemplar GSD over scene GSD; 1 where either is unknown.
+        own: bool ``[N]``, cut from this very scene.
+    """
+
+    exemplars: tuple[Exemplar, ...]
+    areas_px: FloatArray
+    zooms: FloatArray
+    own: BoolArray
+
+
+def stock_library(library: Sequence[Exemplar], scene: Scene) -> Stock:
+    """Measure a library for one scene; exemplars without a footprint are left out."""
+    usable = tuple(exemplar for exemplar in library if exemplar.footprint.any())
+    zooms = np.asarray([_zoom(exemplar.gsd_m, scene.gsd_m) for exemplar in usable], dtype=np.float64)
+    areas = np.asarray([exemplar.area_px for exemplar in usable], dtype=np.float64) * zooms**2
+    own = np.asarray([exemplar.scene_id == scene.id for exemplar in usable], dtype=bool)
+    return Stock(usable, areas, zooms, own)
+
+
+def _zoom(exemplar_gsd_m: float | None, scene_gsd_m: float | None) -> float:
+    return exemplar_gsd_m / scene_gsd_m if exemplar_gsd_m and scene_gsd_m else 1.0

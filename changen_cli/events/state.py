@@ -1,0 +1,82 @@
+"""What a step starts from: the rules, and the state of a series at one date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from changen_cli.core.errors import SceneError, UsageError
+from changen_cli.core.types import BoolArray, ClassSchema, EventKind, Int32Array, Scene, UInt8Array
+from changen_cli.events.footprints import scene_instances
+from changen_cli.events.regions import ObjectTable, measure_objects
+
+
+@dataclass(frozen=True)
+class EventRules:
+    """What may happen in a step.
+
+    Attributes:
+        schema: The classes.
+        kinds: The event kinds that may happen.
+        change_area: Smallest and largest changed share of the tile's pixels per step, 0 < lo <= hi <= 1.
+        min_area_px: No event is smaller.
+        min_gap_px: Free pixels between a created object and any other.
+    """
+
+    schema: ClassSchema
+    kinds: tuple[EventKind, ...] = ("create", "remove")
+    change_area: tuple[float, float] = (0.01, 0.05)
+    min_area_px: int = 64
+    min_gap_px: int = 4
+
+    def __post_init__(self) -> None:
+        low, high = self.change_area
+        if not 0.0 < low <= high <= 1.0:
+            raise UsageError(f"change_area ({low}, {high}) is not a range within (0, 1]")
+        if not self.kinds or set(self.kinds) - {"create", "remove"}:
+            raise UsageError(f"event kinds {self.kinds} are not known", "Use create, remove or both")
+        if self.min_area_px < 1 or self.min_gap_px < 0:
+            raise UsageError("min_area_px must be at least 1 and min_gap_px at least 0")
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesState:
+    """Everything a step starts from; no step changes it in place.
+
+    Attributes:
+        mask: Semantic mask S_t, uint8 ``[H, W]``.
+        instances: Object numbers, int32 ``[H, W]``.
+        objects: The objects present, measured once and kept up to date.
+        settled: bool ``[H, W]``, pixels nothing may be built on any more: changed earlier, or to be avoided.
+        first_created: Object numbers from here on were created in this series; they are never removed.
+        next_number: The next free object number.
+        time_index: The step t that comes next.
+    """
+
+    mask: UInt8Array
+    instances: Int32Array
+    objects: ObjectTable
+    settled: BoolArray
+    first_created: int
+    next_number: int
+    time_index: int = 0
+
+
+def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = None) -> SeriesState:
+    """The state at date 0. Connected regions stand in for objects when the scene has no instance map.
+
+    Raises:
+        SceneError: The scene has no mask.
+    """
+    if scene.mask is None:
+        raise SceneError(f"scene {scene.id} has no semantic mask", "Give it one, or leave events to a labelled folder")
+    building = schema.building_id
+    if building is None:  # nothing to simulate; steps report it
+        instances = np.zeros(scene.mask.shape, dtype=np.int32) if scene.instances is None else scene.instances
+    else:
+        instances = scene_instances(scene, building)
+    objects = measure_objects(scene.mask, instances, -1 if building is None else building, scene.uids)
+    settled = np.zeros(scene.mask.shape, dtype=bool) if avoid is None else avoid.astype(bool)
+    first = 1 + max(int(instances.max(initial=0)), len(scene.uids))
+    return SeriesState(scene.mask, instances, objects, settled, first, first)
