@@ -1,0 +1,222 @@
+"""``OUT/README.md``: the dataset card, with the YAML front matter the Hub and ``datasets`` read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from changen_cli.core.files import write_text
+
+TAGS = ("remote-sensing", "change-detection", "synthetic-data", "time-series")
+
+CITATION = """\
+@article{zheng2025changen2,
+  title   = {Changen2: Multi-Temporal Remote Sensing Generative Change Foundation Model},
+  author  = {Zheng, Zhuo and Ermon, Stefano and Kim, Dongjun and Zhang, Liangpei and Zhong, Yanfei},
+  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
+  volume  = {47},
+  number  = {2},
+  pages   = {725--741},
+  year    = {2025},
+  note    = {arXiv:2406.17998}
+}"""
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+_FILES = (
+    ("README.md", "this card"),
+    ("manifest.json", "what the run promised and did"),
+    ("classes.json", "ids, names, colours, ignore value, transition codes"),
+)
+_FILES_FOLDER = (
+    ("{split}/metadata.jsonl", "one row per sample"),
+    ("{split}/images/<sample>_t0.{suffix}", "one image per date, t0 is the source"),
+    ("{split}/masks/<sample>_t0.{suffix}", "one semantic mask per date"),
+    ("{split}/changes/<sample>_t0_t1.{suffix}", "one change mask per step"),
+    ("{split}/events/<sample>.jsonl", "one row per event"),
+)
+_FILES_PARQUET = (("data/{split}-*.parquet", "one row per sample, images embedded as PNG"),)
+
+
+def write_card(out: Path, facts: Mapping[str, Any]) -> Path:
+    """Write ``OUT/README.md`` and return its path. See :func:`render_card` for the facts."""
+    path = out / "README.md"
+    write_text(path, render_card(facts))
+    return path
+
+
+def render_card(facts: Mapping[str, Any]) -> str:
+    """Render the card.
+
+    Args:
+        facts: Plain values; only the first three are required.
+
+            - ``layout``: ``folder`` or ``parquet``
+            - ``splits``: split name → number of samples
+            - ``dates``: dates per sample
+            - ``name``: title of the dataset
+            - ``classes``: class names in id order
+            - ``license``: Hub identifier; default ``other``
+            - ``event_kinds``, ``step_count``, ``seed``: what was simulated
+            - ``unchanged``: one line on how unchanged pixels and date 0 were treated
+            - ``model``, ``model_license``: identifier and licence of the generator; no model: no line
+            - ``version``: version of changen
+            - ``georeferenced``: whether the images carry a georeference
+            - ``sources``: list of ``{"name", "license", "attribution"}``, all but ``name`` optional
+            - ``figures``: label → value, for a short table (changed share, events, …)
+            - ``preview``: file name of a contact sheet beside the card
+
+    Returns:
+        Markdown with YAML front matter.
+
+    Raises:
+        KeyError: A required fact is missing.
+    """
+    import yaml
+
+    # No line wrapping: the Hub's parser and people both read it better.
+    front = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=1_000)
+    sections = [_intro(facts), _how(facts), _figures(facts), _tree(facts), _values(facts), _load(facts), _origin(facts)]
+    return f"---\n{front}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
+    splits: Mapping[str, int] = facts["splits"]
+    total = sum(splits.values())
+    files: list[dict[str, Any]] = []
+    for split in sorted(splits):
+        if facts["layout"] == "parquet":
+            files.append({"split": split, "path": f"data/{split}-*.parquet"})
+        else:
+            # The event logs are JSON lines as well; naming the folders keeps them out.
+            paths = [f"{split}/metadata.jsonl", *(f"{split}/{kind}/*" for kind in ("images", "masks", "changes"))]
+            files.append({"split": split, "path": paths})
+    return {
+        "pretty_name": facts.get("name", "Synthetic change series"),
+        "license": facts.get("license") or "other",
+        "task_categories": ["image-segmentation"],
+        "tags": list(TAGS),
+        "size_categories": [next((name for limit, name in _SIZES if total < limit), "n>1M")],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+
+
+def _intro(facts: Mapping[str, Any]) -> str:
+    splits: Mapping[str, int] = facts["splits"]
+    counts = ", ".join(f"{count:,} in `{split}`" for split, count in sorted(splits.items()))
+    kinds = " and ".join(_kinds(facts))
+    preview = f"\n\n![Samples with their masks and largest changes]({facts['preview']})" if facts.get("preview") else ""
+    return (
+        f"# {facts.get('name', 'Synthetic change series')}\n\n"
+        f"Overhead image time series with exact labels: {counts}, {facts['dates']} dates each. **Date 0 is a real image; every "
+        f"later date is generated** from it by simulated {kinds}, so no later image shows what happened at that "
+        "place. Each sample has one semantic mask per date, one change mask per step, and a log of every change. "
+        f"Made with changen{' ' + str(facts['version']) if facts.get('version') else ''}, an implementation of the "
+        f"generator described in Changen2.{preview}"
+    )
+
+
+def _kinds(facts: Mapping[str, Any]) -> list[str]:
+    words = {"create": "object creation", "remove": "object removal"}
+    return [words.get(kind, kind) for kind in facts.get("event_kinds") or ("create", "remove")]
+
+
+def _how(facts: Mapping[str, Any]) -> str:
+    dates = int(facts["dates"])
+    lines = [
+        f"- **Events**: {', '.join(_kinds(facts))}; {facts.get('step_count', dates - 1)} step(s) per series.",
+        "- **Labels are exact by construction**: the simulated mask conditions the image; the change mask is where two "
+        + "semantic masks differ.",
+    ]
+    if facts.get("unchanged"):
+        lines.append(f"- **Unchanged pixels**: {facts['unchanged']}")
+    if facts.get("model"):
+        licence = f", licence: {facts['model_license']}" if facts.get("model_license") else ""
+        lines.append(
+            f"- **Model**: `{facts['model']}`{licence}. The licence of a model can extend to what it generates."
+        )
+    if facts.get("seed") is not None:
+        lines.append(f"- **Seed**: {facts['seed']}; `manifest.json` holds the whole recipe.")
+    return "## How it was made\n\n" + "\n".join(lines)
+
+
+def _figures(facts: Mapping[str, Any]) -> str:
+    figures: Mapping[str, Any] = facts.get("figures") or {}
+    if not figures:
+        return ""
+    return "| figure | value |\n| --- | --- |\n" + "\n".join(f"| {_cell(k)} | {_cell(v)} |" for k, v in figures.items())
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _tree(facts: Mapping[str, Any]) -> str:
+    split = min(facts["splits"], default="train")
+    folder = facts["layout"] == "folder"
+    suffix = "tif" if facts.get("georeferenced") else "png"
+    files = [
+        (name.format(split=split, suffix=suffix), text)
+        for name, text in (*_FILES, *(_FILES_FOLDER if folder else _FILES_PARQUET))
+    ]
+    width = max(len(name) for name, _ in files)
+    tree = "\n".join(f"{name:{width}}  {text}" for name, text in files)
+    note = ""
+    if facts.get("georeferenced"):
+        note = (
+            "\n\nImages and masks are Cloud Optimized GeoTIFFs with the CRS and the transform of the tile."
+            if folder
+            else "\n\nThe columns `crs` and `transform` hold the georeference of each tile (rasterio order)."
+        )
+    return f"## Files\n\n```\n{tree}\n```{note}"
+
+
+def _values(facts: Mapping[str, Any]) -> str:
+    names: Sequence[str] = facts.get("classes") or ()
+    table = ""
+    if names:
+        table = "\n\n| id | class |\n| ---: | --- |\n" + "\n".join(f"| {i} | {_cell(n)} |" for i, n in enumerate(names))
+        table += "\n| 255 | ignore |"
+    return (
+        "## Values\n\n"
+        "- Semantic mask: class ids, 255 = ignore (unknown; it never changes).\n"
+        "- Change mask: 0 = unchanged, 255 = changed; equal to `mask[t] != mask[t+1]` for every pixel.\n"
+        "- Transition code: `from * K + to` for K classes; `classes.json` lists them.\n"
+        "- Events: `step` t leads from date t to date t+1; boxes are half-open `[row0, col0, row1, col1]`; polygons "
+        f"are WKT in pixels `(col row)` and fill to exactly the changed pixels.{table}"
+    )
+
+
+def _load(facts: Mapping[str, Any]) -> str:
+    split = min(facts["splits"], default="train")
+    more = int(facts["dates"]) > 2
+    if facts["layout"] == "parquet":
+        extra = ", `t3_image` …, `t3_mask` …, and `change_masks`, the change mask of every step" if more else ""
+    else:
+        extra = "; the lists `image`, `mask` and `change` hold all dates and steps" if more else ""
+    pair = " `change_mask` is the one from `t1` to `t2`." if more else ""
+    return (
+        "## Loading\n\n```python\nfrom datasets import load_dataset\n\n"
+        f'data = load_dataset("path/or/hub-id", split="{split}").with_format("numpy")\n'
+        'row = data[0]  # row["t1_image"]: [H, W, 3]; row["t1_mask"], row["change_mask"]: [H, W]\n```\n\n'
+        f"Column `t1` is date 0: `t1_image`, `t2_image`, `t1_mask`, `t2_mask`, `change_mask`, `image_name`{extra}.{pair}"
+        "\n\n"
+        "These are the columns torchange reads (`HFBitemporalDataset`): give the dataset's name as `hf_repo_name`."
+    )
+
+
+def _origin(facts: Mapping[str, Any]) -> str:
+    lines = []
+    for source in facts.get("sources") or ():
+        parts = [
+            f"**{source['name']}**",
+            f"licence: {source.get('license') or 'not stated'}",
+            source.get("attribution"),
+        ]
+        lines.append("- " + "; ".join(_cell(part) for part in parts if part))
+    text = "\n".join(lines) or "Not stated. Add the images' origin and licence before publishing this dataset."
+    return (
+        f"## Sources and licence\n\n{text}\n\nThe conditions of the source images and of the model apply to this dataset.\n\n"
+        f"## Citation\n\n```bibtex\n{CITATION}\n```"
+    )

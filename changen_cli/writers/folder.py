@@ -1,0 +1,142 @@
+"""The master layout: one image file per date, mask and step, one event log per sample, one row per sample.
+
+    OUT/<split>/metadata.jsonl
+    OUT/<split>/images/<sample>_t0.png  masks/<sample>_t0.png  changes/<sample>_t0_t1.png  events/<sample>.jsonl
+
+Georeferenced scenes give Cloud Optimized GeoTIFFs (``.tif``) instead of PNG. ``datasets`` opens the folder as an
+image folder; keys that end in ``_file_name`` become image columns, keys in ``_file_names`` columns of image lists.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from changen_cli.core.files import atomic_path, write_text
+from changen_cli.core.types import ClassSchema, TimeSeries, UInt8Array
+from changen_cli.writers.base import Row, Staging, check_sample, dump, event_row, metadata_row, unify
+from changen_cli.writers.images import change_image, encode_cog, encode_png
+
+logger = logging.getLogger(__name__)
+
+
+class FolderWriter:
+    """Writes samples as loose files; implements :class:`changen_cli.writers.base.SampleWriter`.
+
+    Args:
+        out: The dataset folder.
+        schema: The classes of the masks.
+    """
+
+    def __init__(self, out: Path, schema: ClassSchema) -> None:
+        self.out = out
+        self.schema = schema
+        self._staging = Staging(out)
+
+    def write(self, sample: TimeSeries) -> Row:
+        """Write the files of one sample and park its row; on an error none of its files remains."""
+        check_sample(sample)
+        self._staging.check_dates(sample)
+        row = metadata_row(sample)
+        files = self._encode(sample)
+        row |= file_columns(sample.id, len(sample.masks), next(iter(files)).rpartition(".")[2])
+        row["events_file"] = f"events/{sample.id}.jsonl"
+        root = self.out / sample.split
+        written: list[Path] = []
+        try:
+            for name, data in files.items():
+                path = root / name
+                with atomic_path(path) as partial:
+                    partial.write_bytes(data)
+                written.append(path)
+            events = root / row["events_file"]
+            write_text(events, "".join(dump(event_row(event, self.schema)) + "\n" for event in sample.events))
+            written.append(events)
+            self._staging.put(sample.id, row)
+        except BaseException:
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
+        return row
+
+    def finished(self) -> frozenset[str]:
+        """Ids of the samples whose files are complete and whose rows wait for :meth:`close`."""
+        return self._staging.ids()
+
+    def close(self, order: Sequence[str] | None = None) -> list[Path]:
+        """Write ``<split>/metadata.jsonl`` and return the paths. Without any sample nothing is written."""
+        rows = unify(self._staging.rows(order))
+        splits: dict[str, list[Row]] = {}
+        for row in rows:
+            splits.setdefault(row["split"], []).append(row)
+        for key in _unreadable_columns(splits):
+            # `datasets` infers types per split and refuses splits that disagree.
+            logger.warning("metadata column %r left out: it has no value at all in one of the splits", key)
+            for row in rows:
+                del row[key]
+        paths = []
+        for split, part in sorted(splits.items()):
+            path = self.out / split / "metadata.jsonl"
+            write_text(path, "".join(dump(row) + "\n" for row in part))
+            paths.append(path)
+        self._staging.clear()
+        return paths
+
+    def abandon(self) -> None:
+        """Remove the files and rows of all samples that no ``metadata.jsonl`` lists yet."""
+        for row in self._staging.rows(None):
+            root = self.out / row["split"]
+            names = [value for key, value in row.items() if key.endswith("_file_name") or key == "events_file"]
+            names += [name for key, value in row.items() if key.endswith("_file_names") for name in value]
+            for name in names:
+                (root / name).unlink(missing_ok=True)
+        self._staging.clear()
+
+    def _encode(self, sample: TimeSeries) -> dict[str, bytes]:
+        """Return file name below the split → content, images first."""
+        scene = sample.scene
+        suffix = "png"
+        image: Callable[[UInt8Array], bytes] = encode_png
+        mask: Callable[[UInt8Array], bytes] = encode_png
+        change: Callable[[UInt8Array], bytes] = encode_png
+        if scene.crs is not None and scene.transform is not None:
+            suffix, crs, transform = "tif", scene.crs, scene.transform
+
+            def image(a: UInt8Array) -> bytes:
+                return encode_cog(a, crs, transform)
+
+            def mask(a: UInt8Array) -> bytes:
+                return encode_cog(a, crs, transform, nodata=self.schema.ignore_index)
+
+            change = image
+        files = {f"images/{sample.id}_t{t}.{suffix}": image(a) for t, a in enumerate(sample.images)}
+        files |= {f"masks/{sample.id}_t{t}.{suffix}": mask(a) for t, a in enumerate(sample.masks)}
+        files |= {
+            f"changes/{sample.id}_t{t}_t{t + 1}.{suffix}": change(change_image(a))
+            for t, a in enumerate(sample.change_masks)
+        }
+        return files
+
+
+def file_columns(sample_id: str, dates: int, suffix: str) -> Row:
+    """Return the columns that name files, relative to ``metadata.jsonl``.
+
+    Column ``t1`` is date 0. ``change_mask`` belongs to ``t1`` and ``t2``; with more than two dates, lists hold
+    all images, all semantic masks and the change mask of every step.
+    """
+    images = [f"images/{sample_id}_t{t}.{suffix}" for t in range(dates)]
+    masks = [f"masks/{sample_id}_t{t}.{suffix}" for t in range(dates)]
+    changes = [f"changes/{sample_id}_t{t}_t{t + 1}.{suffix}" for t in range(dates - 1)]
+    row: Row = {f"t{t + 1}_image_file_name": name for t, name in enumerate(images)}
+    row |= {f"t{t + 1}_mask_file_name": name for t, name in enumerate(masks)}
+    row["change_mask_file_name"] = changes[0]
+    if dates > 2:
+        row |= {"image_file_names": images, "mask_file_names": masks, "change_file_names": changes}
+    return row
+
+
+def _unreadable_columns(splits: dict[str, list[Row]]) -> list[str]:
+    """Columns that are empty throughout one split but not in another."""
+    keys = sorted({key for part in splits.values() for key in part[0]})
+    return [key for key in keys if len({all(row[key] is None for row in part) for part in splits.values()}) > 1]

@@ -1,0 +1,210 @@
+"""Parquet shards with embedded PNG images, as the Hub's viewer, ``datasets`` and torchange read them.
+
+    OUT/data/<split>-00000-of-00012.parquet
+
+Columns, in this order: ``t1_image t2_image t1_mask t2_mask change_mask image_name``, then ``t3_image … t3_mask …
+change_masks`` for series of more than two dates, then the metadata columns, then ``events``.
+
+- Column ``t1`` is date 0. ``change_mask`` always belongs to ``t1`` and ``t2``, so that these five are a correct pair
+  for readers of pairs; ``change_masks`` lists the change mask of every step. There are no lists of images or
+  semantic masks: they would store every pixel twice.
+- ``events`` is a JSON array in a string: the keys differ by event kind, and a string loads the same everywhere.
+- Georeferenced scenes keep PNG bytes; their georeference is in the columns ``crs`` and ``transform``.
+
+Names of shards hold their number, which only the end of a run knows. Encoded samples therefore wait on disk under
+``OUT/.staging`` (about the size of the result, freed at the end); ``close`` copies them into shards in id order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from changen_cli.core.files import atomic_path
+from changen_cli.core.types import ClassSchema, TimeSeries
+from changen_cli.writers.base import Row, Staging, check_sample, dump, event_row, metadata_row, unify
+from changen_cli.writers.images import change_image, encode_png
+
+if TYPE_CHECKING:
+    import datasets
+
+MAX_SHARD_BYTES = 500_000_000
+MAX_GROUP_BYTES = 32_000_000
+MAX_GROUP_ROWS = 100
+
+# Types of columns that may be empty throughout; all others are inferred from their values.
+_NULLABLE = {"gsd_m": "float64", "crs": "string", "transform": "float64 list"}
+_PIECES = "_pieces"
+
+
+class ParquetWriter:
+    """Writes samples as rows of Parquet shards; implements :class:`changen_cli.writers.base.SampleWriter`.
+
+    Args:
+        out: The dataset folder.
+        schema: The classes of the masks.
+        max_shard_bytes: Image bytes after which a new shard begins.
+    """
+
+    def __init__(self, out: Path, schema: ClassSchema, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+        self.out = out
+        self.schema = schema
+        self.max_shard_bytes = max_shard_bytes
+        self._staging = Staging(out)
+
+    def write(self, sample: TimeSeries) -> Row:
+        """Encode one sample, park it on disk and return its metadata row."""
+        check_sample(sample)
+        self._staging.check_dates(sample)
+        row = metadata_row(sample)
+        events = dump([event_row(event, self.schema) for event in sample.events])
+        pieces = [*_encode(sample), ("events", "", events.encode())]
+        with atomic_path(self._blob(sample.id)) as partial, partial.open("wb") as file:
+            for _, _, data in pieces:
+                file.write(data)
+        self._staging.put(sample.id, row | {_PIECES: [[name, path, len(data)] for name, path, data in pieces]})
+        return row
+
+    def finished(self) -> frozenset[str]:
+        """Ids of the samples that are encoded and wait for :meth:`close`."""
+        return self._staging.ids()
+
+    def close(self, order: Sequence[str] | None = None) -> list[Path]:
+        """Write all shards, then give them their final names. Without any sample nothing is written."""
+        staged = self._staging.rows(order)
+        if not staged:
+            self._staging.clear()
+            return []
+        pieces = {row["image_name"]: row.pop(_PIECES) for row in staged}
+        rows = unify(staged)
+        dates = int(rows[0]["dates"])
+        features = _features(rows, dates)
+        shards: list[tuple[Path, list[Row]]] = []
+        for split in sorted({row["split"] for row in rows}):
+            parts = self._cut([row for row in rows if row["split"] == split], pieces)
+            shards += [
+                (self.out / "data" / f"{split}-{i:05d}-of-{len(parts):05d}.parquet", p) for i, p in enumerate(parts)
+            ]
+        # All shards are complete before the first gets its name: a set with a gap would load without complaint.
+        ready: list[tuple[Path, Path]] = []
+        for final, part in shards:
+            parked = self._staging.folder / "shards" / final.name
+            with atomic_path(parked) as partial:
+                _write_shard(partial, (self._load(row, pieces[row["image_name"]]) for row in part), features)
+            ready.append((parked, final))
+        (self.out / "data").mkdir(parents=True, exist_ok=True)
+        for parked, final in ready:
+            parked.replace(final)
+        self._staging.clear()
+        return [final for _, final in ready]
+
+    def abandon(self) -> None:
+        """Throw away all samples written since the last :meth:`close`."""
+        self._staging.clear()
+
+    def _blob(self, sample_id: str) -> Path:
+        return self._staging.folder / f"{sample_id}.bin"
+
+    def _cut(self, rows: list[Row], pieces: dict[str, list[Any]]) -> list[list[Row]]:
+        """Cut rows into shards of at most ``max_shard_bytes`` image bytes, at least one row each."""
+        parts: list[list[Row]] = []
+        filled = 0
+        for row in rows:
+            size = sum(length for _, _, length in pieces[row["image_name"]])
+            if not parts or filled + size > self.max_shard_bytes:
+                parts.append([])
+                filled = 0
+            parts[-1].append(row)
+            filled += size
+        return parts
+
+    def _load(self, row: Row, pieces: list[Any]) -> tuple[Row, int]:
+        """Return the full row of one parked sample, images included, and its size in bytes."""
+        full: Row = dict(row)
+        total = 0
+        with self._blob(row["image_name"]).open("rb") as file:
+            for name, path, length in pieces:
+                data = file.read(length)
+                total += length
+                if name == "events":
+                    full[name] = data.decode()
+                elif name == "change_masks":
+                    full.setdefault(name, []).append({"bytes": data, "path": path})
+                else:
+                    full[name] = {"bytes": data, "path": path}
+        return full, total
+
+
+def _encode(sample: TimeSeries) -> list[tuple[str, str, bytes]]:
+    """Return (column, file name, PNG bytes) of every image of a sample; ``change_masks`` repeats."""
+    name = sample.id
+    changes = [encode_png(change_image(change)) for change in sample.change_masks]
+    pieces = [(f"t{t + 1}_image", f"{name}_t{t}.png", encode_png(a)) for t, a in enumerate(sample.images)]
+    pieces += [(f"t{t + 1}_mask", f"{name}_t{t}_mask.png", encode_png(a)) for t, a in enumerate(sample.masks)]
+    pieces.append(("change_mask", f"{name}_t0_t1.png", changes[0]))
+    if len(sample.masks) > 2:
+        pieces += [("change_masks", f"{name}_t{t}_t{t + 1}.png", data) for t, data in enumerate(changes)]
+    return pieces
+
+
+def _features(rows: list[Row], dates: int) -> datasets.Features:
+    """Return the ``datasets`` features: images first, in the order readers of pairs expect."""
+    from datasets import Features, Image, List, Value
+
+    columns: dict[str, Any] = {name: Image() for name in ("t1_image", "t2_image", "t1_mask", "t2_mask", "change_mask")}
+    columns["image_name"] = Value("string")
+    if dates > 2:
+        columns |= {f"t{t}_image": Image() for t in range(3, dates + 1)}
+        columns |= {f"t{t}_mask": Image() for t in range(3, dates + 1)}
+        columns["change_masks"] = List(Image())
+    for key in rows[0]:
+        if key in columns:
+            continue
+        kind = _NULLABLE.get(key) or _kind(row[key] for row in rows)
+        columns[key] = List(Value(kind.removesuffix(" list"))) if kind.endswith(" list") else Value(kind)
+    columns["events"] = Value("string")
+    return Features(columns)
+
+
+def _kind(values: Iterable[Any]) -> str:
+    """Return the name of the column type that holds ``values``, which :func:`unify` made uniform."""
+    names = {bool: "bool", int: "int64", float: "float64", str: "string"}
+    for value in values:
+        if isinstance(value, list):
+            if value:
+                return f"{names.get(type(value[0]), 'string')} list"
+        elif value is not None:
+            return names[type(value)]
+    return "string"
+
+
+def _write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets.Features) -> None:
+    """Write one shard, row group by row group, so that memory holds one group at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # The arrow schema carries the features: `datasets` and the Hub's viewer see images, not structs of bytes.
+    schema = features.arrow_schema
+    plain = [name for name in schema.names if not _holds_images(name)]
+    group: list[Row] = []
+    held = 0
+    with pq.ParquetWriter(path, schema, compression="snappy", use_dictionary=plain, write_statistics=plain) as target:
+        for row, size in rows:
+            if group and (held + size > MAX_GROUP_BYTES or len(group) >= MAX_GROUP_ROWS):
+                target.write_table(pa.Table.from_pylist(group, schema=schema))
+                group, held = [], 0
+            group.append(row)
+            held += size
+        target.write_table(pa.Table.from_pylist(group, schema=schema))
+
+
+def _holds_images(column: str) -> bool:
+    return column.startswith("change_mask") or column.endswith(("_image", "_mask"))
+
+
+def read_events(text: str) -> list[Row]:
+    """Parse the ``events`` column of one row."""
+    rows: list[Row] = json.loads(text)
+    return rows

@@ -1,0 +1,49 @@
+"""The dataset card: front matter the Hub accepts, and the facts a reader needs."""
+
+from __future__ import annotations
+
+import pytest
+from huggingface_hub import DatasetCard
+
+from changen_cli.writers.card import render_card, write_card
+
+FACTS = {
+    "layout": "folder", "splits": {"val": 200, "train": 1800}, "dates": 3, "name": "Banepa: growth | 2 steps",
+    "classes": ["background", "building"], "event_kinds": ["create"], "unchanged": "kept bit for bit.",
+    "model": "some/model", "model_license": "CC BY-NC-SA 4.0", "seed": 7, "georeferenced": True,
+    "sources": [{"name": "Open imagery", "license": "CC-BY-4.0", "attribution": "(c) someone"}, {"name": "Other"}],
+    "figures": {"changed, mean": "4.1 %"}, "preview": "preview.png", "version": "0.1.0",
+}  # fmt: skip
+
+
+def test_front_matter_is_what_the_hub_reads(tmp_path):
+    data = DatasetCard.load(write_card(tmp_path, FACTS)).data.to_dict()
+    assert data["pretty_name"] == FACTS["name"] and data["license"] == "other"
+    assert data["task_categories"] == ["image-segmentation"] and data["size_categories"] == ["1K<n<10K"]
+    assert {"remote-sensing", "change-detection", "synthetic-data", "time-series"} <= set(data["tags"])
+    (config,) = data["configs"]
+    assert [f["split"] for f in config["data_files"]] == ["train", "val"]
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (10**6, "n>1M")]
+)
+def test_size_category(count, size):
+    text = render_card({"layout": "parquet", "splits": {"train": count}, "dates": 2, "license": "cc0-1.0"})
+    assert f"- {size}\n" in text and "license: cc0-1.0\n" in text
+
+
+def test_facts_are_in_the_text():
+    text = render_card(FACTS)
+    for part in (
+        "1,800 in `train`", "3 dates", "object creation", "kept bit for bit", "`some/model`, licence: CC BY-NC-SA 4.0",
+        "**Open imagery**; licence: CC-BY-4.0; (c) someone", "**Other**; licence: not stated", "arXiv:2406.17998",
+        "_t0.tif", "| 1 | building |", "255 = ignore", "![", "| changed, mean | 4.1 % |", "`change_mask` is the one from",
+    ):  # fmt: skip
+        assert part in text, part
+    assert "object removal" not in text
+
+
+def test_missing_sources_are_said():
+    text = render_card({"layout": "parquet", "splits": {"train": 1}, "dates": 2})
+    assert "Add the images' origin and licence" in text and "None" not in text

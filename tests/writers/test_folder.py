@@ -1,0 +1,155 @@
+"""The folder layout, read back from its files and through ``datasets``."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from changen_cli.writers import folder as folder_module
+from changen_cli.writers.card import write_card
+from changen_cli.writers.folder import FolderWriter
+
+
+def files(root):
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def write_all(root, schema, samples, order=None):
+    writer = FolderWriter(root, schema)
+    for sample in samples:
+        writer.write(sample)
+    return writer.close(order)
+
+
+def test_pixels_events_and_rows_come_back(make, schema, tmp_path):
+    sample = make(1, dates=3)
+    assert write_all(tmp_path, schema, [sample]) == [tmp_path / "train/metadata.jsonl"]
+    train = tmp_path / "train"
+
+    def read(name):
+        return np.asarray(Image.open(train / name))
+
+    for t in range(3):
+        np.testing.assert_array_equal(read(f"images/scene1_v0_t{t}.png"), sample.images[t])
+        np.testing.assert_array_equal(read(f"masks/scene1_v0_t{t}.png"), sample.masks[t])
+    for t in range(2):
+        change = read(f"changes/scene1_v0_t{t}_t{t + 1}.png")
+        assert set(np.unique(change)) == {0, 255}
+        before, after = read(f"masks/scene1_v0_t{t}.png"), read(f"masks/scene1_v0_t{t + 1}.png")
+        np.testing.assert_array_equal(change == 255, before != after)
+    events = [json.loads(line) for line in (train / "events/scene1_v0.jsonl").read_text().splitlines()]
+    assert [(e["kind"], e["step"], e["area_px"]) for e in events] == [("create", 0, 110), ("remove", 1, 110)]
+    (row,) = (json.loads(line) for line in (train / "metadata.jsonl").read_text().splitlines())
+    assert row["t3_image_file_name"] == "images/scene1_v0_t2.png"
+    assert row["change_file_names"] == ["changes/scene1_v0_t0_t1.png", "changes/scene1_v0_t1_t2.png"]
+    assert row["event_count"] == 2
+    expected = 3 + 3 + 2 + 1 + 1
+    assert len(files(tmp_path)) == expected
+
+
+def test_two_dates_give_the_pair_columns(make, schema, tmp_path):
+    write_all(tmp_path, schema, [make()])
+    row = json.loads((tmp_path / "train/metadata.jsonl").read_text())
+    assert [k for k in row if "file_name" in k] == [
+        "t1_image_file_name", "t2_image_file_name", "t1_mask_file_name", "t2_mask_file_name", "change_mask_file_name",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("geo", [False, True])
+def test_neither_order_nor_a_restart_changes_a_byte(make, schema, tmp_path, geo):
+    samples = [make(i, geo=geo, info={"k": 1} if i else {"z": 0.5, "k": 2}) for i in range(3)]
+    write_all(tmp_path / "a", schema, samples)
+    FolderWriter(tmp_path / "b", schema).write(samples[2])
+    write_all(tmp_path / "b", schema, [samples[1], samples[0]])
+    a, b = files(tmp_path / "a"), files(tmp_path / "b")
+    assert a == b and len(a) == 3 * 6 + 1
+    names = [json.loads(line)["image_name"] for line in a["train/metadata.jsonl"].decode().splitlines()]
+    assert names == ["scene0_v0", "scene1_v0", "scene2_v0"]
+
+
+def test_order_selects_and_sorts_rows(make, schema, tmp_path):
+    write_all(tmp_path, schema, [make(i) for i in range(3)], order=["scene2_v0", "scene0_v0"])
+    rows = (tmp_path / "train/metadata.jsonl").read_text().splitlines()
+    assert [json.loads(r)["image_name"] for r in rows] == ["scene2_v0", "scene0_v0"]
+
+
+def test_geotiff_keeps_crs_transform_and_pixels(make, schema, tmp_path):
+    import rasterio
+
+    sample = make(1, geo=True, shape=(600, 700))
+    write_all(tmp_path, schema, [sample])
+    train = tmp_path / "train"
+    arrays = {
+        "images/scene1_v0_t1": np.moveaxis(sample.images[1], 2, 0),
+        "masks/scene1_v0_t1": sample.masks[1][None],
+        "changes/scene1_v0_t0_t1": sample.change_masks[:1].astype(np.uint8) * 255,
+    }
+    for name, expected in arrays.items():
+        with rasterio.open(train / f"{name}.tif") as source:
+            assert source.crs.to_epsg() == 3857
+            # Lower-left corner of pixel (600, 700): 700 * 0.5 m east and 600 * 0.5 m south of the origin.
+            assert source.xy(600, 700, offset="ul") == (9_519_926.0 + 350.0, 3_202_940.0 - 300.0)
+            assert source.nodata == (255 if name.startswith("masks") else None)
+            assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            np.testing.assert_array_equal(source.read(), expected)
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".tif", ".jsonl"}
+
+
+def test_a_failure_midway_leaves_nothing_of_the_sample(make, schema, tmp_path, monkeypatch):
+    writer = FolderWriter(tmp_path, schema)
+    writer.write(make(0))
+    before = files(tmp_path)
+
+    def fail(path, text):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(folder_module, "write_text", fail)
+    with pytest.raises(OSError, match="disk full"):
+        writer.write(make(1))
+    assert files(tmp_path) == before and writer.finished() == {"scene0_v0"}
+
+
+def _same(value, array):
+    np.testing.assert_array_equal(np.asarray(value), array)
+
+
+@pytest.mark.parametrize("geo", [False, True])
+@pytest.mark.parametrize("dates", [2, 3])
+def test_datasets_opens_the_folder_by_builder_and_by_card(make, schema, tmp_path, offline, dates, geo):
+    from datasets import load_dataset
+
+    splits = ["train", "train", "val"]
+    samples = [make(i, dates=dates, geo=geo, split=split) for i, split in enumerate(splits)]
+    write_all(tmp_path, schema, samples)
+    # What else lies in a dataset folder must not become a row.
+    Image.new("RGB", (8, 8)).save(tmp_path / "preview.png")
+    for name in ("manifest.json", "classes.json"):
+        (tmp_path / name).write_text("{}")
+    by_builder = load_dataset("imagefolder", data_dir=str(tmp_path))
+    write_card(tmp_path, {"layout": "folder", "splits": {"train": 2, "val": 1}, "dates": dates})
+    by_card = load_dataset(str(tmp_path))
+    for data in (by_builder, by_card):
+        assert {len(data["train"]), len(list(data.values())[1])} == {2, 1}
+        row, sample = data["train"][1], samples[1]
+        assert row["image_name"] == sample.id and row["events_file"] == f"events/{sample.id}.jsonl"
+        for t in range(dates):
+            _same(row[f"t{t + 1}_image"], sample.images[t])
+            _same(row[f"t{t + 1}_mask"], sample.masks[t])
+        _same(row["change_mask"], sample.change_masks[0] * np.uint8(255))
+        if dates > 2:
+            assert len(row["image"]) == len(row["mask"]) == dates
+            _same(row["image"][2], sample.images[2])
+            _same(row["mask"][2], sample.masks[2])
+            _same(row["change"][1], sample.change_masks[1] * np.uint8(255))
+
+
+def test_splits_with_and_without_georeference_still_load(make, schema, tmp_path, offline):
+    from datasets import load_dataset
+
+    write_all(tmp_path, schema, [make(0, geo=True), make(1, split="val")])
+    data = load_dataset("imagefolder", data_dir=str(tmp_path))
+    assert sorted(len(part) for part in data.values()) == [1, 1]
+    assert "crs" not in data["train"].column_names
