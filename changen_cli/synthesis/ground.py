@@ -1,0 +1,206 @@
+"""Free ground for where an object was: translated patches whose border ring fits best, blended without a seam."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from changen_cli.core.types import BoolArray, UInt8Array
+
+FloatArray = npt.NDArray[np.float32]
+
+_CANDIDATES = 600
+_RING_PX = 6
+_SMALLEST_PX = 20
+_MAX_CORRECTION = 45.0
+
+
+class GroundFiller:
+    """Fills holes of one image with ground from the same image.
+
+    A single patch is tried first; where no free ground is large enough the hole is cut in two along its longer side and
+    each half is filled by itself, the second one fitting to the first.
+
+    Args:
+        canvas: float32 ``[H, W, 3]``, 0..255; filled in place.
+        mask: uint8 ``[H, W]``, semantic mask of the later date.
+        buildings: bool ``[H, W]``, buildings of the later date.
+        pending: bool ``[H, W]``, everything that still shows something removed. Never copied from.
+    """
+
+    def __init__(self, canvas: FloatArray, mask: UInt8Array, buildings: BoolArray, pending: BoolArray) -> None:
+        self.canvas, self.mask = canvas, mask
+        self.unknown = pending.copy()
+        self.free = ~(ndimage.binary_dilation(buildings, iterations=2) | pending)
+        self._anchors: dict[int, npt.NDArray[np.int64]] = {}
+
+    def _sources(self, ground_class: int) -> tuple[BoolArray, npt.NDArray[np.int64]]:
+        """Free ground of one class, and its pixels; all free ground where that class is rare."""
+        of_class = self.free & (self.mask == ground_class)
+        if of_class.sum() < 4096:
+            of_class, ground_class = self.free, -1
+        if ground_class not in self._anchors:
+            self._anchors[ground_class] = np.argwhere(of_class)
+        return of_class, self._anchors[ground_class]
+
+    def fill(self, where: tuple[slice, slice], hole: BoolArray, ground_class: int, rng: np.random.Generator) -> None:
+        """Fill one hole.
+
+        Args:
+            where: The crop ``hole`` describes.
+            hole: bool ``[h, w]``.
+            ground_class: Class the hole gets; patches come from this class where there is enough of it.
+            rng: Source of all randomness.
+        """
+        sources, anchors = self._sources(ground_class)
+        hole = hole & self.unknown[where]  # where two holes overlap, the first one has filled it
+        todo = [(where[0].start, where[1].start, hole)]
+        while todo:
+            row, col, part = todo.pop()
+            if not part.any():
+                continue
+            tight = _window(part, 0)
+            row, col, part = row + tight[0].start, col + tight[1].start, part[tight]
+            height, width = part.shape
+            smallest = max(height, width) <= _SMALLEST_PX
+            window = _Hole(self.canvas, self.unknown, part, row, col)
+            offset = _best_offset(self.canvas, window, sources, anchors, rng, strict=not smallest)
+            if offset is None and not smallest:
+                if height >= width:
+                    half = height // 2
+                    todo += [(row + half, col, part[half:]), (row, col, part[:half])]
+                else:
+                    half = width // 2
+                    todo += [(row, col + half, part[:, half:]), (row, col, part[:, :half])]
+                continue
+            if offset is not None:
+                _paste_patch(self.canvas, window, offset)
+            else:
+                _smooth_fill(self.canvas, window)
+            self.unknown[row : row + height, col : col + width] &= ~part
+
+
+class _Hole:
+    """One part of a hole with its surroundings: all arrays are crops at ``where``."""
+
+    def __init__(self, canvas: FloatArray, unknown: BoolArray, part: BoolArray, row: int, col: int) -> None:
+        margin = _RING_PX + 18
+        top, left = max(row - margin, 0), max(col - margin, 0)
+        self.where = (
+            slice(top, min(row + part.shape[0] + margin, canvas.shape[0])),
+            slice(left, min(col + part.shape[1] + margin, canvas.shape[1])),
+        )
+        self.origin = np.array([top, left])
+        self.known = ~unknown[self.where]
+        self.inside = np.zeros(self.known.shape, dtype=bool)
+        self.inside[row - top : row - top + part.shape[0], col - left : col - left + part.shape[1]] = part
+        self.ring = ndimage.binary_dilation(self.inside, iterations=_RING_PX) & self.known
+
+
+def _window(part: BoolArray, margin: int) -> tuple[slice, slice]:
+    rows, cols = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
+    return (
+        slice(max(rows[0] - margin, 0), min(rows[-1] + 1 + margin, part.shape[0])),
+        slice(max(cols[0] - margin, 0), min(cols[-1] + 1 + margin, part.shape[1])),
+    )
+
+
+def _best_offset(
+    canvas: FloatArray,
+    hole: _Hole,
+    sources: BoolArray,
+    free: npt.NDArray[np.int64],
+    rng: np.random.Generator,
+    *,
+    strict: bool,
+) -> tuple[int, int] | None:
+    """Find the translation that brings free ground over the hole with the best-fitting ring.
+
+    With ``strict`` every pixel must come from ``sources``; otherwise the purest candidates compete.
+    """
+    inner = np.argwhere(hole.inside) + hole.origin
+    ring = np.argwhere(hole.ring) + hole.origin
+    if len(free) == 0:
+        return None
+    centre = inner.mean(axis=0).round().astype(int)
+    anchors = free[rng.integers(len(free), size=_CANDIDATES)]
+    offsets = anchors - centre
+    low, high = inner.min(axis=0), inner.max(axis=0)
+    fits = ((low + offsets >= 0) & (high + offsets < sources.shape)).all(axis=1)
+    offsets = offsets[fits]
+    if len(offsets) == 0:
+        return None
+    # A thinned set of pixels rules most candidates out; the few left are checked in full.
+    thin = inner[:: max(1, len(inner) // 256)]
+    purity = _gather(sources, thin, offsets).mean(axis=1)
+    if strict:
+        offsets = offsets[purity == 1]
+        exact = [bool(sources[tuple((inner + offset).T)].all()) for offset in offsets[:60]]
+        offsets = offsets[:60][np.asarray(exact, dtype=bool)]
+    else:
+        offsets = offsets[np.argsort(-purity, kind="stable")[:40]]
+    if len(offsets) == 0:
+        return None
+    if len(ring) == 0:
+        return int(offsets[0][0]), int(offsets[0][1])
+    thin = ring[:: max(1, len(ring) // 300)]
+    seen = _gather(canvas, thin, offsets)
+    # Building walls on the ring are no ground to fit to: the better half of the ring decides.
+    difference = np.abs(seen - canvas[tuple(thin.T)][None]).mean(axis=2)
+    score = np.sort(difference, axis=1)[:, : max(1, difference.shape[1] * 6 // 10)].mean(axis=1)
+    best = offsets[np.argmin(score)]
+    return int(best[0]), int(best[1])
+
+
+def _gather(
+    values: npt.NDArray[np.generic], points: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
+) -> FloatArray:
+    """Values at every point moved by every offset, clipped to the image: ``[offsets, points, ...]``."""
+    moved = points[None] + offsets[:, None]
+    rows = np.clip(moved[..., 0], 0, values.shape[0] - 1)
+    cols = np.clip(moved[..., 1], 0, values.shape[1] - 1)
+    return values[rows, cols].astype(np.float32)
+
+
+def _correction(difference: FloatArray, ring: BoolArray, width: float) -> FloatArray:
+    """Interpolate the colour difference on the ring smoothly over the window (normalised convolution)."""
+    total = np.zeros_like(difference)
+    weight = np.full(ring.shape, 1e-4, dtype=np.float32)
+    for sigma in (2.0, 5.0, max(6.0, width / 3)):
+        # Narrow kernels count more, so that close to the border the border decides.
+        share = ndimage.gaussian_filter(ring.astype(np.float32), sigma, mode="constant") * (10.0 / sigma)
+        blurred = np.stack(
+            [ndimage.gaussian_filter(difference[..., b] * ring, sigma, mode="constant") for b in range(3)], axis=-1
+        )
+        total += blurred * (10.0 / sigma)
+        weight += share
+    return np.clip(total / weight[..., None], -_MAX_CORRECTION, _MAX_CORRECTION)
+
+
+def _paste_patch(canvas: FloatArray, hole: _Hole, offset: tuple[int, int]) -> None:
+    """Copy the translated patch, shift its colours to meet the ring, and feather its border."""
+    where, inside, ring = hole.where, hole.inside, hole.ring
+    rows, cols = np.mgrid[where]
+    source_rows = np.clip(rows + offset[0], 0, canvas.shape[0] - 1)
+    source_cols = np.clip(cols + offset[1], 0, canvas.shape[1] - 1)
+    patch = canvas[source_rows, source_cols]
+    target = canvas[where]
+    difference = target - patch
+    # Only ring pixels that look like the same ground may pull its colour; walls and cars may not.
+    alike = ring & (np.abs(difference).mean(axis=-1) < 60)
+    if alike.any():
+        patch = patch + _correction(difference, alike, float(max(inside.shape)))
+    depth = ndimage.distance_transform_edt(inside)
+    known_near = ndimage.binary_dilation(ring, iterations=3)
+    alpha = np.where(known_near, np.clip(depth / 3.0, 0, 1), 1.0) * inside
+    canvas[where] = target * (1 - alpha[..., None]) + patch * alpha[..., None]
+
+
+def _smooth_fill(canvas: FloatArray, hole: _Hole) -> None:
+    """Last resort where an image has no free ground at all: the surroundings' colours, diffused inwards."""
+    where, known, inside = hole.where, hole.known, hole.inside
+    weight = ndimage.gaussian_filter(known.astype(np.float32), 8.0) + 1e-6
+    for band in range(3):
+        values = ndimage.gaussian_filter(canvas[where][..., band] * known, 8.0) / weight
+        canvas[where][..., band][inside] = values[inside]

@@ -1,0 +1,240 @@
+"""From simulated masks to images: starts, windows, denoising in batches, and the way back into the tile."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+
+from changen_cli.core.seeding import derive_rng, derive_seed
+from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, Exemplar, Int32Array, UInt8Array
+from changen_cli.synthesis.exemplars import MARGIN_PX, ExemplarStart
+from changen_cli.synthesis.pipeline import ChangenPipeline
+from changen_cli.synthesis.windows import Window, crop, full_window, paste, plan_windows, soft_alpha
+
+FloatArray = npt.NDArray[np.float32]
+
+# One forward pass always has the same shape for a window of a given size: results must not depend on what else is in
+# the batch, and kernels round differently for different batch sizes. A CPU gains nothing from larger ones.
+_FORWARD_BATCH = {"cpu": 1, "cuda": 16}
+
+
+@dataclass(frozen=True)
+class SynthesisSettings:
+    """How the next date is drawn.
+
+    Attributes:
+        start: ``"exemplar"`` or ``"noise"``.
+        strength: Noise level of an exemplar start, share of the timesteps in [0, 1]; 0 leaves it as it is.
+        inference_steps: Steps of the full schedule; an exemplar start runs ``strength`` of them.
+        guidance_ratio: λ in [0, 1], see :class:`~changen_cli.synthesis.pipeline.ChangenPipeline`.
+        extent: ``"windows"`` around the change, or the ``"full"`` tile.
+    """
+
+    start: Literal["exemplar", "noise"] = "exemplar"
+    strength: float = 0.3
+    inference_steps: int = 20
+    guidance_ratio: float = 1.0
+    extent: Literal["windows", "full"] = "windows"
+
+
+@dataclass(frozen=True, eq=False)
+class DateJob:
+    """One date to synthesise.
+
+    Attributes:
+        image: uint8 ``[H, W, 3]``, I_t.
+        masks: uint8 ``[2, H, W]``, S_t and S_{t+1}.
+        instances: int32 ``[H, W]``, objects of date t.
+        events: The step's events.
+        scene_id: For colours and messages.
+        seed: Recipe seed, and the names this date's draws derive from.
+        names: Scene id, variant and date.
+    """
+
+    image: UInt8Array
+    masks: UInt8Array
+    instances: Int32Array
+    events: Sequence[ChangeEvent]
+    scene_id: str
+    seed: int
+    names: tuple[str | int, ...]
+
+
+@dataclass(eq=False)
+class _Task:
+    """One window waiting for its forward passes."""
+
+    job: int
+    window: Window
+    image: FloatArray
+    start: FloatArray
+    planes: FloatArray
+    area: BoolArray
+    seed: int
+
+
+def label_planes(mask: UInt8Array, schema: ClassSchema, model_config: Any) -> FloatArray:
+    """Translate a semantic mask into the planes a denoiser was trained on, matching classes by name.
+
+    Args:
+        mask: uint8 ``[H, W]``, ids of ``schema``.
+        schema: The mask's classes.
+        model_config: The denoiser's configuration: ``classes`` and ``unknown_plane``.
+
+    Returns:
+        float32 ``[K, H, W]`` in {0, 1}.
+    """
+    ids = {name.lower(): index for index, name in enumerate(schema.names)}
+    if schema.building_id is not None:
+        ids["building"] = schema.building_id
+    planes = [mask == ids.get(name.lower(), -1) for name in model_config["classes"]]
+    if model_config["unknown_plane"]:
+        planes.append(mask == schema.ignore_index)
+    return np.stack(planes).astype(np.float32)
+
+
+class Synthesiser:
+    """Draws the images of next dates with one model.
+
+    Args:
+        pipeline: Model and scheduler.
+        settings: How to draw.
+        schema: Classes of the masks.
+        library: Exemplars, for colour matching between scenes.
+    """
+
+    def __init__(
+        self,
+        pipeline: ChangenPipeline,
+        settings: SynthesisSettings,
+        schema: ClassSchema,
+        library: Sequence[Exemplar] = (),
+    ) -> None:
+        self.pipeline, self.settings, self.schema = pipeline, settings, schema
+        self.exemplars = ExemplarStart(library)
+        self.pipeline.set_progress_bar_config(disable=True)
+
+    def next_dates(
+        self, jobs: Sequence[DateJob], on_window: Callable[[int, int], None] = lambda done, total: None
+    ) -> list[UInt8Array]:
+        """Draw the next date of every job; windows of all jobs are pooled.
+
+        Args:
+            jobs: Dates to draw. The result for one does not depend on the others.
+            on_window: Called with windows done and windows in all.
+
+        Returns:
+            uint8 ``[H, W, 3]`` for every job.
+        """
+        canvases, tasks = [], []
+        for number, job in enumerate(jobs):
+            canvas, found = self._prepare(number, job)
+            canvases.append(canvas)
+            tasks += found
+        if self.settings.start == "noise" or self.settings.strength > 0:
+            groups: dict[tuple[int, ...], list[_Task]] = defaultdict(list)
+            for task in tasks:
+                groups[task.area.shape].append(task)
+            size = _FORWARD_BATCH.get(self.pipeline.device.type, 1)
+            done = 0
+            for group in groups.values():
+                for first in range(0, len(group), size):
+                    chunk = group[first : first + size]
+                    for task, patch in zip(chunk, self._denoise(chunk, size), strict=True):
+                        self._paste(canvases[task.job], jobs[task.job], task, patch)
+                    done += len(chunk)
+                    on_window(done, len(tasks))
+        return [np.clip(np.rint(canvas), 0, 255).astype(np.uint8) for canvas in canvases]
+
+    def measure(self, job: DateJob) -> tuple[int, list[int], float]:
+        """Time one window of a date, after a first one that warms up.
+
+        Returns:
+            Windows of the date, their pixels (the timed one first), and the seconds it took.
+        """
+        _, tasks = self._prepare(0, job)
+        tasks.sort(key=lambda task: -task.area.size)
+        pixels = [task.area.size for task in tasks]
+        if not tasks or (self.settings.start == "exemplar" and self.settings.strength == 0):
+            return len(tasks), pixels, 0.0
+        size = _FORWARD_BATCH.get(self.pipeline.device.type, 1)
+        self._denoise(tasks[:1], size)
+        started = time.perf_counter()
+        self._denoise(tasks[:1], size)
+        return len(tasks), pixels, (time.perf_counter() - started) / size
+
+    def _prepare(self, number: int, job: DateJob) -> tuple[FloatArray, list[_Task]]:
+        """Draw the start of one date and cut its windows; returns the tile they are pasted back into."""
+        before, after = job.masks
+        changed = before != after
+        if not changed.any():
+            return job.image.astype(np.float32), []
+        area = ndimage.binary_dilation(changed, iterations=MARGIN_PX)
+        canvas = start = job.image.astype(np.float32)
+        if self.settings.start == "exemplar":
+            rng = derive_rng(job.seed, *job.names, "exemplar")
+            start, touched = self.exemplars.start(
+                job.image, after, job.instances, job.events, self.schema, job.scene_id, rng
+            )
+            area |= ndimage.binary_dilation(touched, iterations=2)
+            canvas = start.copy()
+        multiple = max(32, self.pipeline.transformer.size_multiple * (1 if self.pipeline.vae is None else 8))
+        plan = plan_windows if self.settings.extent == "windows" else full_window
+        windows = plan(area, multiple=multiple)
+        planes = label_planes(after, self.schema, self.pipeline.transformer.config)
+        tasks = [
+            _Task(
+                job=number,
+                window=window,
+                image=crop(job.image, window.box).astype(np.float32),
+                start=crop(start, window.box),
+                planes=crop(planes.transpose(1, 2, 0), window.box).transpose(2, 0, 1),
+                area=crop(area, window.box),
+                seed=derive_seed(job.seed, *job.names, "window", index),
+            )
+            for index, window in enumerate(windows)
+        ]
+        return canvas, tasks
+
+    def _denoise(self, chunk: list[_Task], size: int) -> list[FloatArray]:
+        """Run the pipeline on windows of one size, filled up to ``size`` with copies of the last."""
+        filled = chunk + [chunk[-1]] * (size - len(chunk))
+        device = self.pipeline.device
+
+        def tensor(arrays: list[Any]) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(np.stack(arrays), dtype=np.float32)).to(device)
+
+        exemplar = self.settings.start == "exemplar"
+        result = self.pipeline(
+            image=tensor([task.image.transpose(2, 0, 1) for task in filled]) / 127.5 - 1,
+            semantic_mask=tensor([task.planes for task in filled]),
+            change_mask=tensor([task.area[None] for task in filled]),
+            start=tensor([task.start.transpose(2, 0, 1) for task in filled]) / 127.5 - 1 if exemplar else None,
+            strength=self.settings.strength if exemplar else 1.0,
+            num_inference_steps=self.settings.inference_steps,
+            guidance_ratio=self.settings.guidance_ratio,
+            generator=[torch.Generator(device).manual_seed(task.seed) for task in filled],
+        )
+        patches = ((result.images[: len(chunk)] + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
+        return list(patches)
+
+    def _paste(self, canvas: FloatArray, job: DateJob, task: _Task, patch: FloatArray) -> None:
+        """Blend one denoised window into its tile.
+
+        The unchanged surroundings stay untouched unless they were let drift (λ < 1): then the whole window is taken,
+        down to a soft border.
+        """
+        core = crop(job.masks[0] != job.masks[1], task.window.box, fill=0)
+        own = task.window.own
+        if self.settings.guidance_ratio < 1:
+            own = np.zeros(own.shape, dtype=bool)
+            own[4:-4, 4:-4] = True
+        paste(canvas, patch, soft_alpha(own, core), task.window.box)
