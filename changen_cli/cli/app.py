@@ -1,0 +1,71 @@
+"""The root command: subcommands, the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from changen_cli import __version__
+from changen_cli.cli import generate, inspect, train
+from changen_cli.cli.common import result, say
+from changen_cli.core.errors import ChangenError
+
+
+class _ErrorBoundary(TyperGroup):
+    """Known errors become one clear line and their exit code; CHANGEN_DEBUG=1 shows the traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ChangenError as error:
+            if os.environ.get("CHANGEN_DEBUG"):
+                raise
+            say(f"Error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            say("Interrupted. What was finished is kept.")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="changen",
+    cls=_ErrorBoundary,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Image time series with exact change labels from single-date overhead images (Changen2).\n\n"
+        "Start with: [bold]changen generate --input ./xview2 --steps 3 --res 1024[/bold]"
+    ),
+    epilog="Exit codes: 0 done, 1 error, 2 bad request, 3 too many scenes failed, 130 interrupted.",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        result(f"changen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command(name="generate")(generate.generate)
+app.command(name="train")(train.train)
+app.command(name="info")(inspect.info)
+app.command(name="sample")(inspect.sample)
+
+
+def main() -> None:
+    """Entry point of the ``changen`` command."""
+    app()

@@ -1,0 +1,104 @@
+"""What a run would make, how long it would take and how much disk it needs: measured on one scene and one window."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from changen_cli.core.errors import IncompleteError
+from changen_cli.core.recipe import Recipe
+from changen_cli.core.types import Scene
+from changen_cli.workflows.generate import finish_sample, open_labelled_source, simulate
+from changen_cli.workflows.progress import Progress
+from changen_cli.workflows.setup import build_library, choose_compute, load_synthesiser, prepare_output
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would make.
+
+    Attributes:
+        output: The folder it would write to.
+        images: Source images.
+        samples: Samples, assuming every image gives as many tiles as the first.
+        dates: Dates per sample.
+        seconds: Wall time.
+        bytes: Disk space.
+        windows_per_date: Windows denoised for one date of the measured scene.
+        seconds_per_megapixel: Time to denoise 10^6 pixels, measured on one window.
+        device: Where the model would run.
+    """
+
+    output: str
+    images: int
+    samples: int
+    dates: int
+    seconds: float
+    bytes: float
+    windows_per_date: float
+    seconds_per_megapixel: float
+    device: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """All figures as JSON values."""
+        return asdict(self)
+
+
+def estimate(recipe: Recipe, progress: Progress) -> Estimate:
+    """Simulate one scene, denoise one of its windows, encode one date; write nothing.
+
+    Raises:
+        IncompleteError: When the source holds no usable scene.
+        ChangenError: As :func:`~changen_cli.workflows.generate.generate` before it starts.
+    """
+    from changen_cli.synthesis.synthesiser import DateJob
+    from changen_cli.writers.images import encode_png
+
+    output = prepare_output(recipe)
+    source = open_labelled_source(recipe)
+    progress.note(source.describe())
+    progress.stage("measuring")
+    images = source.count_images()
+    scenes = [item for item in islice(source, 64) if isinstance(item, Scene)]
+    if not scenes:
+        raise IncompleteError(f"{recipe.source.input}: none of the first scenes can be used", "Run without --dry-run")
+    scene = scenes[0]
+    tiles = sum(item.source_path == scene.source_path for item in scenes)
+    compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
+    library = build_library(source)
+    synthesiser, _ = load_synthesiser(recipe, compute, source.schema, library)
+    plan = simulate(scene, source.schema, recipe, 0, library)
+    job = DateJob(
+        image=scene.image,
+        masks=plan.series.masks[:2],
+        instances=plan.series.instances[0],
+        events=[event for event in plan.series.events if event.time_index == 0],
+        scene_id=scene.id,
+        seed=recipe.seed,
+        names=(scene.id, 0, 1),
+    )
+    windows, pixels, denoise_s = synthesiser.measure(job)
+    per_pixel = denoise_s / max(1, pixels[0]) if pixels else 0.0
+    started = time.perf_counter()
+    stack = np.stack([scene.image] * (recipe.events.steps + 1))
+    encoded = len(encode_png(finish_sample(plan, stack, recipe).images[0]))
+    other_s = (time.perf_counter() - started) / len(stack)
+    samples = min(images * tiles, recipe.limit or 2**62) * recipe.variants
+    dates = recipe.events.steps + 1
+    # Reading, encoding and writing run beside the denoising: the slower of the two decides.
+    per_step = max(per_pixel * sum(pixels), 2 * other_s)
+    return Estimate(
+        output=str(output),
+        images=images,
+        samples=samples,
+        dates=dates,
+        seconds=samples * recipe.events.steps * per_step,
+        bytes=samples * dates * encoded * 1.03,
+        windows_per_date=windows,
+        seconds_per_megapixel=per_pixel * 1e6,
+        device=compute.device,
+    )

@@ -1,0 +1,181 @@
+"""What every run needs before it starts: device, model, exemplars, output folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from changen_cli.core.errors import ModelError, OutputError, UsageError
+from changen_cli.core.files import sha256
+from changen_cli.core.manifest import FILE_NAME, ModelRecord
+from changen_cli.core.recipe import Recipe
+from changen_cli.core.types import ClassSchema, Exemplar, Scene
+
+if TYPE_CHECKING:
+    from changen_cli.sources.folder import Source
+    from changen_cli.synthesis.synthesiser import Synthesiser
+
+# Enough roofs to choose from, and the same ones whatever the limit, the order of work, or the size of the folder.
+LIBRARY_SCENES = 24
+LIBRARY_EXEMPLARS_PER_SCENE = 40
+BUNDLED = Path(__file__).parent.parent / "data" / "models"
+SAMPLE = BUNDLED.parent / "sample"
+_OURS = ("README.md", "classes.json", FILE_NAME, "preview.png", "train", "data", ".staging")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the model runs."""
+
+    device: str
+    dtype: str
+    threads: int
+
+
+def choose_compute(device: str = "auto", dtype: str = "auto", threads: int | None = None) -> Compute:
+    """Resolve ``auto`` and set the number of torch threads.
+
+    One core is left to reading, event simulation and encoding: two threads that fight over a core cost more than
+    they bring. float32 is the default on CPUs, because not all of them have bfloat16 and bytes should not depend on it.
+
+    Raises:
+        UsageError: For a device torch does not have.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {device!r} cannot be used: {reason}", "Use --device cpu") from None
+    if dtype == "auto":
+        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    threads = threads or max(1, (os.cpu_count() or 2) - 1)
+    torch.set_num_threads(threads)
+    return Compute(device, dtype, threads)
+
+
+def model_path(name: str) -> Path:
+    """Find a model: a bundled name, a ``.safetensors`` file, or a folder holding ``model.safetensors``.
+
+    Raises:
+        ModelError: Naming the bundled models when there is none of that name.
+    """
+    bundled = BUNDLED / f"{name}.safetensors"
+    if bundled.is_file():
+        return bundled
+    path = Path(name)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if path.is_file():
+        return path
+    names = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.safetensors"))) or "none"
+    raise ModelError(f"model {name!r} is neither bundled ({names}) nor a file or folder", "See --model")
+
+
+def load_synthesiser(
+    recipe: Recipe, compute: Compute, schema: ClassSchema, library: list[Exemplar]
+) -> tuple[Synthesiser, ModelRecord]:
+    """Load the model and set up the sampler.
+
+    Raises:
+        ModelError: When the model cannot be read.
+    """
+    import torch
+
+    from changen_cli.synthesis.models import load_model, read_facts
+    from changen_cli.synthesis.pipeline import ChangenPipeline
+    from changen_cli.synthesis.schedulers import make_scheduler
+    from changen_cli.synthesis.synthesiser import Synthesiser, SynthesisSettings
+
+    settings = recipe.synthesis
+    path = model_path(settings.model)
+    model = load_model(path)
+    if model.config["codec"] != "pixel":
+        raise ModelError(f"{path} works on latents and needs an autoencoder", "Use a pixel model")
+    pipeline = ChangenPipeline(model, make_scheduler(settings.scheduler, model.config))
+    # The plain module's cast: diffusers' own warns of modules kept in float32, of which these models have none.
+    torch.nn.Module.to(model, device=compute.device, dtype=getattr(torch, compute.dtype))
+    record = ModelRecord(
+        id=settings.model if path.parent == BUNDLED else path.name,
+        sha256=sha256(path),
+        architecture=type(model).__name__,
+        license=model.config["license"],
+        facts=read_facts(path),
+    )
+    chosen = SynthesisSettings(
+        start=settings.start,
+        strength=settings.strength,
+        inference_steps=settings.inference_steps,
+        guidance_ratio=settings.guidance_ratio,
+        extent=settings.extent,
+    )
+    return Synthesiser(pipeline, chosen, schema, library), record
+
+
+def build_library(source: Source) -> list[Exemplar]:
+    """Collect exemplars from the first scenes of the source."""
+    from changen_cli.events import collect_exemplars
+
+    library: list[Exemplar] = []
+    scenes = (item for item in source if isinstance(item, Scene) and item.mask is not None)
+    for _, scene in zip(range(LIBRARY_SCENES), scenes, strict=False):
+        library += collect_exemplars(scene, source.schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
+    return library
+
+
+def own_exemplars(scene: Scene, schema: ClassSchema, library: list[Exemplar]) -> list[Exemplar]:
+    """Exemplars of a scene the library does not cover; empty for one it does."""
+    from changen_cli.events import collect_exemplars
+
+    if scene.mask is None or any(exemplar.scene_id == scene.id for exemplar in library):
+        return []
+    return collect_exemplars(scene, schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
+
+
+def prepare_output(recipe: Recipe) -> Path:
+    """Check that the output folder may be written to; nothing is removed yet.
+
+    Raises:
+        OutputError: When it holds something, unless it is an earlier run and ``overwrite`` is set.
+    """
+    path = recipe.output_path
+    source = Path(recipe.source.input).resolve()
+    if path.resolve() == source or source.is_relative_to(path.resolve()):
+        raise OutputError(f"{path}: the output folder would hold the input folder", "Choose another --output")
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file", "Choose another --output")
+    if path.is_dir() and any(path.iterdir()):
+        if not (path / FILE_NAME).is_file():
+            fix = "Choose another --output" if recipe.output.overwrite else "Choose another --output or empty it"
+            raise OutputError(f"{path} is not empty and was not made by changen", fix)
+        if not recipe.output.overwrite:
+            raise OutputError(f"{path} already holds a dataset", "Pass --overwrite to replace it, or another --output")
+    return path
+
+
+def clear_output(path: Path) -> None:
+    """Remove what an earlier run wrote, and nothing else."""
+    for name in _OURS:
+        target = path / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def unpack_sample(folder: Path) -> int:
+    """Copy the bundled sample to ``folder`` and return its number of scenes.
+
+    Raises:
+        OutputError: When the folder exists.
+    """
+    if folder.exists():
+        raise OutputError(f"{folder} exists already", "Name a new folder")
+    shutil.copytree(SAMPLE, folder)
+    return sum(1 for _ in (folder / "images").iterdir())
