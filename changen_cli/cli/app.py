@@ -25,6 +25,12 @@ class _ErrorBoundary(TyperGroup):
                 raise
             say(f"Error: {error}")
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            # A full disk, a missing permission: nothing a traceback would help with.
+            if os.environ.get("CHANGEN_DEBUG"):
+                raise
+            say(f"Error: {error}")
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             say("Interrupted. What was finished is kept.")
             raise typer.Exit(130) from None

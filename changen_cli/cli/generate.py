@@ -23,18 +23,18 @@ def generate(
         option("--input", "-i", help="Folder of images: xBD/xView2 tree, or images/ beside masks/.", panel=_SOURCE),
     ],
     output: Annotated[
-        Path | None, option("--output", "-o", help="Where to write. [default: INPUT-changen]", panel=_OUTPUT)
+        Path | None, option("--output", "-o", help="Where to write. \\[default: INPUT-changen]", panel=_OUTPUT)
     ] = None,
     steps: Annotated[
         int | None, option("--steps", help="Steps of change; a series has one date more.", panel=_EVENTS, default="1")
     ] = None,
     res: Annotated[
         int | None,
-        option("--res", help="Tile size in px; larger scenes are tiled. [default: whole, up to 1024]", panel=_SOURCE),
+        option("--res", help="Tile size in px; larger scenes are tiled. \\[default: whole, up to 1024]", panel=_SOURCE),
     ] = None,
     layout: Annotated[
         Literal["xbd", "pairs", "images"] | None,
-        option("--layout", help="Folder layout. [default: detected]", panel=_SOURCE),
+        option("--layout", help="Folder layout. \\[default: detected]", panel=_SOURCE),
     ] = None,
     classes: Annotated[
         str | None,
@@ -42,12 +42,16 @@ def generate(
     ] = None,
     bands: Annotated[
         str | None,
-        option("--bands", help="Bands for red,green,blue from 1, e.g. 4,3,2. [default: by colour tag]", panel=_SOURCE),
+        option(
+            "--bands", help="Bands for red,green,blue from 1, e.g. 4,3,2. \\[default: by colour tag]", panel=_SOURCE
+        ),
     ] = None,
     upsample: Annotated[
         bool | None, option("--upsample", help="Enlarge scenes smaller than --res instead of skipping.", panel=_SOURCE)
     ] = None,
-    limit: Annotated[int | None, option("--limit", help="Stop after this many scenes.", panel=_SOURCE)] = None,
+    limit: Annotated[
+        int | None, option("--limit", help="Stop after this many scenes; a tile counts as one.", panel=_SOURCE)
+    ] = None,
     max_skipped: Annotated[
         str | None,
         option("--max-skipped", help="Share of broken scenes that is still a success.", panel=_SOURCE, default="20%"),
@@ -115,7 +119,7 @@ def generate(
         option("--dtype", help="Precision; auto is bfloat16 on CUDA.", panel=_RUN, default="auto"),
     ] = None,
     threads: Annotated[
-        int | None, option("--threads", help="CPU threads of the model. [default: cores - 1]", panel=_RUN)
+        int | None, option("--threads", help="CPU threads of the model. \\[default: cores - 1]", panel=_RUN)
     ] = None,
     format: Annotated[
         Literal["folder", "parquet"] | None,

@@ -34,7 +34,7 @@ def train(
         Literal["auto", "float32", "bfloat16"],
         typer.Option("--dtype", help="auto: bfloat16 on CUDA, else float32. CPUs with AVX512-BF16 gain from bfloat16."),
     ] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads. [default: cores - 1]")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads. \\[default: cores - 1]")] = None,
 ) -> None:
     """Train a model of the shape of changen-mini on folders of images.
 

@@ -1,1 +1,1 @@
-"""Floor 0: data types, recipe, manifest, seeds and errors. Needs only numpy, pydantic and PyYAML."""
+"""Floor 0: data types, recipe, manifest, seeds and errors. Needs only numpy and pydantic."""

@@ -49,7 +49,6 @@ class Manifest(BaseModel):
     statistics: dict[str, Any] = Field(default_factory=dict)
     scenes: list[dict[str, Any]] = Field(default_factory=list)
     skipped: list[dict[str, Any]] = Field(default_factory=list)
-    files: dict[str, str] = Field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
         """Write ``manifest.json`` into ``folder``, atomically."""

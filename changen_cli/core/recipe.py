@@ -24,7 +24,7 @@ def parse_share(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return float(value.strip().removesuffix("%")) * (0.01 if value.strip().endswith("%") else 1.0)
+        return float(value.strip().removesuffix("%")) / (100 if value.strip().endswith("%") else 1)
     except ValueError:
         raise ValueError(f"{value!r} is no share; write 20% or 0.2") from None
 
@@ -38,8 +38,8 @@ def parse_share_range(value: Any) -> Any:
         numbers = [float(part.strip().rstrip("%")) for part in value.split("-")]
     except ValueError:
         raise ValueError(f"{value!r} is no share range; write 2-10%") from None
-    scale = 0.01 if percent else 1.0
-    return (numbers[0] * scale, numbers[-1] * scale) if len(numbers) in (1, 2) else value
+    unit = 100 if percent else 1  # divided by: 57% must be the very number 0.57 is
+    return (numbers[0] / unit, numbers[-1] / unit) if len(numbers) in (1, 2) else value
 
 
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
@@ -107,7 +107,7 @@ class OutputSection(_Section):
 
 
 class RunSection(_Section):
-    """How the work is done; changes no byte of the result."""
+    """How the work is done. Batch size and threads change no byte; another device type or dtype rounds differently."""
 
     batch_size: int = Field(4, ge=1, description="scenes whose windows are pooled")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
@@ -134,10 +134,10 @@ class Recipe(_Section):
         if self.output.path:
             return Path(self.output.path)
         source = Path(self.source.input).resolve()
-        return source.with_name(source.name + "-changen")
+        return source.parent / f"{source.name}-changen"
 
     def fingerprint(self) -> str:
-        """Hash of all that decides the content: everything but ``run``, paths, and ``limit``."""
+        """Hash of all settings that decide the content: everything but ``run``, paths, and ``limit``."""
         content = self.model_dump(mode="json", exclude={"run": True, "output": {"path", "overwrite"}, "limit": True})
         del content["source"]["input"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -156,4 +156,7 @@ def build_recipe(values: dict[str, Any]) -> Recipe:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{key}: {reason} (given: {first['input']!r})") from None
+        # The key is the recipe's; on the command line the same setting is an option of its own name.
+        field = str(first["loc"][1] if first["loc"][0] in Recipe.model_fields and len(first["loc"]) > 1 else key)
+        option = {"kinds": "events", "path": "output"}.get(field, field).replace("_", "-")
+        raise UsageError(f"{key} (--{option}): {reason} (given: {first['input']!r})") from None

@@ -247,7 +247,7 @@ class TimeSeries:
         events: Every change, ordered by step.
         reports: One per step.
         split: The dataset split it belongs to.
-        info: Further figures for its metadata row; values are JSON scalars.
+        info: Further figures for its metadata row: JSON scalars, or lists of scalars or of flat records.
     """
 
     id: str

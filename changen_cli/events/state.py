@@ -26,7 +26,7 @@ class EventRules:
 
     schema: ClassSchema
     kinds: tuple[EventKind, ...] = ("create", "remove")
-    change_area: tuple[float, float] = (0.01, 0.05)
+    change_area: tuple[float, float] = (0.02, 0.10)
     min_area_px: int = 64
     min_gap_px: int = 4
 

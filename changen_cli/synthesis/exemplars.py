@@ -116,17 +116,18 @@ class ExemplarStart:
         footprint = exemplar.footprint[nearest] & inside
         usable = inside & ~exemplar.others[nearest]
 
+        before = canvas[where].copy()
         # A shadow darkens whatever ground lies there now: transfer the ratio, not the other site's ground.
         shadow = attached_shadow(patch, footprint, usable)
         if shadow.any():
             ground = usable & ~footprint & ~shadow
             lit = np.median(luminance(patch)[ground]) if ground.any() else 128.0
             ratio = np.where(shadow, np.clip(luminance(patch) / max(float(lit), 1.0), 0.3, 1.0), 1.0)
-            canvas[where] *= ndimage.gaussian_filter(ratio, 0.8)[..., None]
+            canvas[where] *= ndimage.gaussian_filter(ratio, 0.8).astype(np.float32)[..., None]
         alpha = ndimage.gaussian_filter(ndimage.binary_dilation(footprint).astype(np.float32), 0.8)
         alpha = np.where(usable, alpha, 0)[..., None]
         canvas[where] = canvas[where] * (1 - alpha) + patch * alpha
-        return where, shadow | (alpha[..., 0] > 0.05)
+        return where, np.asarray((canvas[where] != before).any(axis=-1))
 
     def start(
         self,

@@ -114,8 +114,11 @@ class HybridRSDiT(ModelMixin, ConfigMixin):
         self.encoder, self.decoder = nn.ModuleList(encoder), nn.ModuleList(decoder)
         self.blocks = build_blocks(depth, hidden_size, num_heads, window_size)
         self.head_norm = LayerNorm2d(widths[0])
-        self.head = nn.Conv2d(widths[0], self.out_channels, 3, padding=1)
+        # The target is partly a linear copy of the noised image. Normalised features alone reproduce it badly, so the
+        # head sees the plain features and the image too.
+        self.head = nn.Conv2d(2 * widths[0] + in_channels, self.out_channels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     @property
     def size_multiple(self) -> int:
@@ -167,7 +170,8 @@ class HybridRSDiT(ModelMixin, ConfigMixin):
         for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
             x = torch.cat([F.pixel_shuffle(up(x), 2), skip], dim=1)
             x = _run(level, x, time)
-        return DenoiserOutput(sample=self.head(F.silu(self.head_norm(x))))
+        features = torch.cat([F.silu(self.head_norm(x)), x, sample], dim=1)
+        return DenoiserOutput(sample=self.head(features))
 
 
 def _run(level: nn.Module, x: Tensor, time: Tensor) -> Tensor:

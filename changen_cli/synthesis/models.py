@@ -26,13 +26,14 @@ def save_model(model: ModelMixin, path: Path, *, dtype: torch.dtype = torch.floa
         dtype: Type the weights are stored in.
         **facts: Further JSON values for the metadata (training cost, data, licences).
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}
     metadata = {"architecture": type(model).__name__, "config": json.dumps(config), "facts": json.dumps(facts)}
     tensors = {name: value.detach().to(dtype).contiguous() for name, value in model.state_dict().items()}
     with atomic_path(path) as partial:
-        save_file(tensors, partial, metadata=metadata)
+        # Not save_file: that makes files nobody but their owner can read.
+        partial.write_bytes(save(tensors, metadata=metadata))
 
 
 def load_model(path: Path) -> HybridRSDiT | RSDiT:

@@ -27,11 +27,17 @@ def reacquire(image: UInt8Array, rng: np.random.Generator) -> tuple[UInt8Array, 
     offset = rng.normal(0, 2.0)
     values = ndimage.gaussian_filter(image.astype(np.float32), (sigma, sigma, 0), truncate=3.0)
     # Haze and illumination vary slowly over a scene.
-    coarse = rng.normal(0, 0.015, size=(4, 4))
-    rows, cols = (np.linspace(0, 3, extent) for extent in image.shape[:2])
-    field = ndimage.map_coordinates(coarse, np.meshgrid(rows, cols, indexing="ij"), order=1)
-    values = values * (gain * (1 + field[..., None])) + offset
-    values += rng.standard_normal(values.shape, dtype=np.float32) * noise
+    coarse = rng.normal(0, 0.015, size=(4, 4)).astype(np.float32)
+    rows, cols = (_interpolation(extent) for extent in image.shape[:2])
+    values *= (1 + rows @ coarse @ cols.T)[..., None] * gain.astype(np.float32)
+    values += rng.standard_normal(values.shape, dtype=np.float32) * np.float32(noise)
+    values += np.float32(offset)
     drawn = {"blur_px": sigma, "noise": noise, "gain": float(np.mean(gain)), "offset": offset}
-    result: npt.NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    result = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
     return result, {key: round(float(value), 4) for key, value in drawn.items()}
+
+
+def _interpolation(extent: int) -> npt.NDArray[np.float32]:
+    """Weights ``[extent, 4]`` that interpolate four values linearly over ``extent`` pixels."""
+    position = np.linspace(0, 3, extent, dtype=np.float32)
+    return np.clip(1 - np.abs(position[:, None] - np.arange(4, dtype=np.float32)), 0, 1)

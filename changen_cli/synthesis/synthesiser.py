@@ -44,6 +44,11 @@ class SynthesisSettings:
     guidance_ratio: float = 1.0
     extent: Literal["windows", "full"] = "windows"
 
+    @property
+    def needs_model(self) -> bool:
+        """Whether anything is denoised at all."""
+        return self.start == "noise" or self.strength > 0
+
 
 @dataclass(frozen=True, eq=False)
 class DateJob:
@@ -105,7 +110,7 @@ class Synthesiser:
     """Draws the images of next dates with one model.
 
     Args:
-        pipeline: Model and scheduler.
+        pipeline: Model and scheduler; None for an exemplar start of strength 0, which needs none.
         settings: How to draw.
         schema: Classes of the masks.
         library: Exemplars, for colour matching between scenes.
@@ -113,14 +118,15 @@ class Synthesiser:
 
     def __init__(
         self,
-        pipeline: ChangenPipeline,
+        pipeline: ChangenPipeline | None,
         settings: SynthesisSettings,
         schema: ClassSchema,
         library: Sequence[Exemplar] = (),
     ) -> None:
         self.pipeline, self.settings, self.schema = pipeline, settings, schema
         self.exemplars = ExemplarStart(library)
-        self.pipeline.set_progress_bar_config(disable=True)
+        if pipeline is not None:
+            pipeline.set_progress_bar_config(disable=True)
 
     def next_dates(
         self, jobs: Sequence[DateJob], on_window: Callable[[int, int], None] = lambda done, total: None
@@ -139,19 +145,17 @@ class Synthesiser:
             canvas, found = self._prepare(number, job)
             canvases.append(canvas)
             tasks += found
-        if self.settings.start == "noise" or self.settings.strength > 0:
-            groups: dict[tuple[int, ...], list[_Task]] = defaultdict(list)
-            for task in tasks:
-                groups[task.area.shape].append(task)
-            size = _FORWARD_BATCH.get(self.pipeline.device.type, 1)
-            done = 0
-            for group in groups.values():
-                for first in range(0, len(group), size):
-                    chunk = group[first : first + size]
-                    for task, patch in zip(chunk, self._denoise(chunk, size), strict=True):
-                        self._paste(canvases[task.job], jobs[task.job], task, patch)
-                    done += len(chunk)
-                    on_window(done, len(tasks))
+        groups: dict[tuple[int, ...], list[_Task]] = defaultdict(list)
+        for task in tasks:
+            groups[task.area.shape].append(task)
+        done, size = 0, self._forward_batch()
+        for group in groups.values():
+            for first in range(0, len(group), size):
+                chunk = group[first : first + size]
+                for task, patch in zip(chunk, self._denoise(chunk, size), strict=True):
+                    self._paste(canvases[task.job], jobs[task.job], task, patch)
+                done += len(chunk)
+                on_window(done, len(tasks))
         return [np.clip(np.rint(canvas), 0, 255).astype(np.uint8) for canvas in canvases]
 
     def measure(self, job: DateJob) -> tuple[int, list[int], float]:
@@ -163,9 +167,9 @@ class Synthesiser:
         _, tasks = self._prepare(0, job)
         tasks.sort(key=lambda task: -task.area.size)
         pixels = [task.area.size for task in tasks]
-        if not tasks or (self.settings.start == "exemplar" and self.settings.strength == 0):
-            return len(tasks), pixels, 0.0
-        size = _FORWARD_BATCH.get(self.pipeline.device.type, 1)
+        if not tasks:
+            return 0, [], 0.0
+        size = self._forward_batch()
         self._denoise(tasks[:1], size)
         started = time.perf_counter()
         self._denoise(tasks[:1], size)
@@ -186,7 +190,9 @@ class Synthesiser:
             )
             area |= ndimage.binary_dilation(touched, iterations=2)
             canvas = start.copy()
-        multiple = max(32, self.pipeline.transformer.size_multiple * (1 if self.pipeline.vae is None else 8))
+        if self.pipeline is None or not self.settings.needs_model:
+            return canvas, []
+        multiple = self._window_multiple(self.pipeline)
         plan = plan_windows if self.settings.extent == "windows" else full_window
         windows = plan(area, multiple=multiple)
         planes = label_planes(after, self.schema, self.pipeline.transformer.config)
@@ -204,9 +210,20 @@ class Synthesiser:
         ]
         return canvas, tasks
 
+    def _forward_batch(self) -> int:
+        return _FORWARD_BATCH.get(self.pipeline.device.type, 1) if self.pipeline else 1
+
+    @staticmethod
+    def _window_multiple(pipeline: ChangenPipeline) -> int:
+        """Pixels along one attention window: no token of a window is attended that is only padding."""
+        model = pipeline.transformer
+        tokens = model.size_multiple * (1 if pipeline.vae is None else 8)
+        return int(tokens * model.config["window_size"])
+
     def _denoise(self, chunk: list[_Task], size: int) -> list[FloatArray]:
         """Run the pipeline on windows of one size, filled up to ``size`` with copies of the last."""
         filled = chunk + [chunk[-1]] * (size - len(chunk))
+        assert self.pipeline is not None  # windows are planned only when there is a model to denoise them
         device = self.pipeline.device
 
         def tensor(arrays: list[Any]) -> torch.Tensor:

@@ -48,14 +48,14 @@ def _area(box: Box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def plan_windows(area: BoolArray, *, multiple: int = 32, context: int = 12) -> list[Window]:
+def plan_windows(area: BoolArray, *, multiple: int = 64, context: int = 12) -> list[Window]:
     """Cover the change area with windows of few pixels in all.
 
     Components are merged into a common window whenever that costs no more than two separate ones.
 
     Args:
         area: bool ``[H, W]``, pixels that may be redrawn.
-        multiple: Window sides are multiples of this many pixels (whole tokens, few different sizes).
+        multiple: Window sides are multiples of this many pixels: whole attention windows, and few different sizes.
         context: Pixels of surroundings on every side.
 
     Returns:
@@ -90,7 +90,7 @@ def plan_windows(area: BoolArray, *, multiple: int = 32, context: int = 12) -> l
     return sorted(windows, key=lambda window: window.box)
 
 
-def full_window(area: BoolArray, *, multiple: int = 32) -> list[Window]:
+def full_window(area: BoolArray, *, multiple: int = 64) -> list[Window]:
     """One window that is the whole tile, rounded up; none when nothing changes."""
     if not area.any():
         return []
@@ -124,6 +124,8 @@ def soft_alpha(own: BoolArray, core: BoolArray, *, seam_px: float = 3.0) -> Floa
     Returns:
         float32 ``[h, w]`` in [0, 1], exactly 0 outside ``own``.
     """
+    if own.all():  # no rim, and no distance to one
+        return np.ones(own.shape, dtype=np.float32)
     depth = ndimage.distance_transform_edt(np.pad(own, 1, mode="edge"))[1:-1, 1:-1]
     alpha = np.clip((depth - 0.5) / seam_px, 0, 1).astype(np.float32)
     return np.where(own & core, np.float32(1), alpha)

@@ -12,7 +12,8 @@ import numpy as np
 from changen_cli.core.errors import IncompleteError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import Scene
-from changen_cli.workflows.generate import finish_sample, open_labelled_source, simulate
+from changen_cli.workflows.generate import finish_sample
+from changen_cli.workflows.plans import open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress
 from changen_cli.workflows.setup import build_library, choose_compute, load_synthesiser, prepare_output
 

@@ -6,8 +6,6 @@ Queues between them are bounded, so memory does not grow with the number of scen
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -15,22 +13,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from changen_cli.core.errors import ChangenError, IncompleteError, UsageError
+from changen_cli.core.errors import IncompleteError
 from changen_cli.core.manifest import Manifest, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import ClassSchema, Exemplar, MaskSeries, Scene, Skip, TimeSeries, UInt8Array
+from changen_cli.core.types import ClassSchema, Exemplar, Scene, Skip, TimeSeries, UInt8Array
+from changen_cli.workflows.plans import Plan, open_labelled_source, plan_samples, read_ahead
 from changen_cli.workflows.progress import Progress, Silent
 from changen_cli.workflows.setup import (
     build_library,
     choose_compute,
     clear_output,
     load_synthesiser,
-    own_exemplars,
     prepare_output,
 )
 
@@ -39,23 +37,10 @@ if TYPE_CHECKING:
     from changen_cli.synthesis.synthesiser import Synthesiser
     from changen_cli.writers.contact_sheet import ContactSheet
 
-Item = TypeVar("Item")
-
 UNCHANGED = {
     "exact": "bit-identical to date 0 outside the redrawn areas; |A-B| gives the change away",
     "reacquired": "every date, date 0 too, passed through its own draw of optics, gain and sensor noise",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """A sample whose masks exist and whose images do not yet."""
-
-    id: str
-    scene: Scene
-    variant: int
-    series: MaskSeries
-    negative: bool
 
 
 @dataclass
@@ -81,106 +66,6 @@ class RunResult:
     failed: int = 0
     seconds: float = 0.0
     statistics: dict[str, Any] = field(default_factory=dict)
-
-
-def open_labelled_source(recipe: Recipe) -> Source:
-    """Open the source of a recipe, which must have labels.
-
-    Raises:
-        UsageError: When the folder cannot be read as asked, or holds images without masks.
-    """
-    from changen_cli.sources.folder import open_source
-
-    section = recipe.source
-    source = open_source(
-        Path(section.input),
-        layout=section.layout,
-        classes=section.classes,
-        res=section.res,
-        upsample=section.upsample,
-        bands=section.bands,
-    )
-    if source.layout == "images":
-        raise UsageError(
-            f"{section.input} holds images without masks, and region proposals for those are not part of this version",
-            "Put masks of the same names into a folder masks/ or labels/ beside images/, or use an xBD folder",
-        )
-    return source
-
-
-def simulate(scene: Scene, schema: ClassSchema, recipe: Recipe, variant: int, library: list[Exemplar]) -> Plan:
-    """Simulate the masks of one sample; draws depend on (seed, scene id, variant, date) only."""
-    from changen_cli.events import simulate_series
-
-    events = recipe.events
-    negative = bool(derive_rng(recipe.seed, scene.id, variant, "negative").random() < events.negatives)
-    series = simulate_series(
-        scene,
-        schema,
-        steps=events.steps,
-        kinds=events.kinds,
-        change_area=events.change_area,
-        negative=negative,
-        library=library,
-        rng_for_step=lambda step: derive_rng(recipe.seed, scene.id, variant, step, "events"),
-        min_area_px=events.min_area_px,
-    )
-    return Plan(f"{scene.id}_v{variant:02d}", scene, variant, series, negative)
-
-
-def plan_samples(source: Source, recipe: Recipe, library: list[Exemplar]) -> Iterator[Plan | Skip]:
-    """Read scenes and simulate their samples, lazily and in the source's order."""
-    used = 0
-    for item in source:
-        if isinstance(item, Skip):
-            yield item
-            continue
-        known = library + own_exemplars(item, source.schema, library)
-        for variant in range(recipe.variants):
-            try:
-                yield simulate(item, source.schema, recipe, variant, known)
-            except ChangenError as error:
-                yield Skip(item.source_path, str(error))
-        used += 1
-        if recipe.limit is not None and used >= recipe.limit:
-            return
-
-
-def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
-    """Run an iterator on another thread, at most ``depth`` items ahead; its errors surface here."""
-    ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(kind: str, value: Any) -> None:
-        while not stop.is_set():
-            try:
-                return ahead.put((kind, value), timeout=0.2)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in items:
-                put("item", item)
-                if stop.is_set():
-                    return
-            put("end", None)
-        except BaseException as error:
-            put("error", error)
-
-    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ahead.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stop.set()
-        thread.join(timeout=5)
 
 
 def synthesise_batch(
@@ -283,7 +168,7 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     started = time.perf_counter()
     output = prepare_output(recipe)
     source = open_labelled_source(recipe)
-    progress.note(source.describe())
+    progress.note(f"{recipe.source.input}: {source.describe()}")
     progress.stage("collecting exemplars")
     library = build_library(source)
     progress.note(f"exemplar library: {len(library)} buildings")

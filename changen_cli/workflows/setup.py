@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from changen_cli.core.errors import ModelError, OutputError, UsageError
 from changen_cli.core.files import sha256
-from changen_cli.core.manifest import FILE_NAME, ModelRecord
+from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import ClassSchema, Exemplar, Scene
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
+    from changen_cli.synthesis.pipeline import ChangenPipeline
+    from changen_cli.synthesis.schedulers import SchedulerName
     from changen_cli.synthesis.synthesiser import Synthesiser
 
 # Enough roofs to choose from, and the same ones whatever the limit, the order of work, or the size of the folder.
@@ -23,7 +25,8 @@ LIBRARY_SCENES = 24
 LIBRARY_EXEMPLARS_PER_SCENE = 40
 BUNDLED = Path(__file__).parent.parent / "data" / "models"
 SAMPLE = BUNDLED.parent / "sample"
-_OURS = ("README.md", "classes.json", FILE_NAME, "preview.png", "train", "data", ".staging")
+# The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
+_OURS = ("README.md", "classes.json", "preview.png", "train", "data", ".staging", FILE_NAME)
 
 
 @dataclass(frozen=True)
@@ -80,34 +83,15 @@ def model_path(name: str) -> Path:
 
 def load_synthesiser(
     recipe: Recipe, compute: Compute, schema: ClassSchema, library: list[Exemplar]
-) -> tuple[Synthesiser, ModelRecord]:
-    """Load the model and set up the sampler.
+) -> tuple[Synthesiser, ModelRecord | None]:
+    """Load the model and set up the sampler; an exemplar start of strength 0 needs no model.
 
     Raises:
         ModelError: When the model cannot be read.
     """
-    import torch
-
-    from changen_cli.synthesis.models import load_model, read_facts
-    from changen_cli.synthesis.pipeline import ChangenPipeline
-    from changen_cli.synthesis.schedulers import make_scheduler
     from changen_cli.synthesis.synthesiser import Synthesiser, SynthesisSettings
 
     settings = recipe.synthesis
-    path = model_path(settings.model)
-    model = load_model(path)
-    if model.config["codec"] != "pixel":
-        raise ModelError(f"{path} works on latents and needs an autoencoder", "Use a pixel model")
-    pipeline = ChangenPipeline(model, make_scheduler(settings.scheduler, model.config))
-    # The plain module's cast: diffusers' own warns of modules kept in float32, of which these models have none.
-    torch.nn.Module.to(model, device=compute.device, dtype=getattr(torch, compute.dtype))
-    record = ModelRecord(
-        id=settings.model if path.parent == BUNDLED else path.name,
-        sha256=sha256(path),
-        architecture=type(model).__name__,
-        license=model.config["license"],
-        facts=read_facts(path),
-    )
     chosen = SynthesisSettings(
         start=settings.start,
         strength=settings.strength,
@@ -115,7 +99,39 @@ def load_synthesiser(
         guidance_ratio=settings.guidance_ratio,
         extent=settings.extent,
     )
+    if not chosen.needs_model:
+        return Synthesiser(None, chosen, schema, library), None
+    pipeline, record = load_pipeline(settings.model, settings.scheduler, compute)
     return Synthesiser(pipeline, chosen, schema, library), record
+
+
+def load_pipeline(name: str, scheduler: SchedulerName, compute: Compute) -> tuple[ChangenPipeline, ModelRecord]:
+    """Load a model by name or path and give it a scheduler.
+
+    Raises:
+        ModelError: When there is none of that name, or it cannot be read or used.
+    """
+    import torch
+
+    from changen_cli.synthesis.models import load_model, read_facts
+    from changen_cli.synthesis.pipeline import ChangenPipeline
+    from changen_cli.synthesis.schedulers import make_scheduler
+
+    path = model_path(name)
+    model = load_model(path)
+    if model.config["codec"] != "pixel":
+        raise ModelError(f"{path} works on latents and needs an autoencoder", "Use a pixel model")
+    # The plain module's cast: diffusers' own warns of modules kept in float32, of which these models have none.
+    torch.nn.Module.to(model, device=compute.device, dtype=getattr(torch, compute.dtype))
+    shown = path.parent.name if path.name == "model.safetensors" else path.name
+    record = ModelRecord(
+        id=name if path.parent == BUNDLED else shown,
+        sha256=sha256(path),
+        architecture=type(model).__name__,
+        license=model.config["license"],
+        facts=read_facts(path),
+    )
+    return ChangenPipeline(model, make_scheduler(scheduler, model.config)), record
 
 
 def build_library(source: Source) -> list[Exemplar]:
@@ -156,6 +172,7 @@ def prepare_output(recipe: Recipe) -> Path:
             raise OutputError(f"{path} is not empty and was not made by changen", fix)
         if not recipe.output.overwrite:
             raise OutputError(f"{path} already holds a dataset", "Pass --overwrite to replace it, or another --output")
+        read_manifest(path)  # other programs have a manifest.json too: only folders of ours are ever cleared
     return path
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from diffusers import DDIMScheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from changen_cli.core.errors import UsageError
-from changen_cli.core.files import atomic_path
+from changen_cli.core.errors import ModelError, UsageError
+from changen_cli.core.files import atomic_path, write_text
 from changen_cli.core.seeding import derive_rng, derive_seed
 from changen_cli.synthesis.hybrid import HybridRSDiT
 from changen_cli.workflows.setup import choose_compute
@@ -43,7 +44,7 @@ class TrainingConfig:
         warmup_images: Length of the warm-up.
         ema_decay: Decay of the averaged weights, per optimiser step.
         label_dropout: Share of crops trained with an unknown label.
-        refiner_share: Share of crops at the noise levels of the exemplar start (the lower 60 % of the timesteps).
+        refiner_share: Share of crops at the noise levels of the exemplar start (the lower 45 % of the timesteps).
         outside_weight: Loss weight of pixels outside the change area.
         save_every: Images between checkpoints.
         seed: Seed of initialisation, crops and noise.
@@ -53,11 +54,11 @@ class TrainingConfig:
     max_images: int = 40_000
     batch_size: int = 16
     crop_size: int = 128
-    learning_rate: float = 4e-4
+    learning_rate: float = 5e-4
     warmup_images: int = 1_600
     ema_decay: float = 0.998
     label_dropout: float = 0.1
-    refiner_share: float = 0.8
+    refiner_share: float = 0.85
     outside_weight: float = 0.05
     save_every: int = 2_000
     seed: int = 0
@@ -85,8 +86,8 @@ def learning_rate(config: TrainingConfig, images: int) -> float:
 
 def draw_timesteps(config: TrainingConfig, count: int, rng: np.random.Generator) -> Tensor:
     """Draw timesteps, most of them at the noise levels the exemplar start uses; int64 ``[count]``."""
-    low = rng.integers(1, 600, size=count)
-    high = rng.integers(600, 1000, size=count)
+    low = rng.integers(1, 450, size=count)
+    high = rng.integers(450, 1000, size=count)
     return torch.from_numpy(np.where(rng.random(count) < config.refiner_share, low, high))
 
 
@@ -124,6 +125,7 @@ class Trainer:
     def __init__(self, model: HybridRSDiT, config: TrainingConfig, output: Path) -> None:
         self.model = model.to(memory_format=torch.channels_last).train()
         self.config, self.output, self.images = config, output, 0
+        self.losses: list[float] = []  # since the last line of the log
         self.scheduler = training_scheduler()
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True
@@ -155,6 +157,7 @@ class Trainer:
 
         state: dict[str, Any] = {
             "images": self.images,
+            "losses": self.losses,
             "config": asdict(self.config),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -163,20 +166,35 @@ class Trainer:
         with atomic_path(self.checkpoint_path) as partial:
             torch.save(state, partial)
         self.ema.store(self.model.parameters())
-        self.ema.copy_to(self.model.parameters())
-        save_model(self.model, self.output / "model.safetensors", images_seen=self.images)
-        self.ema.restore(self.model.parameters())
+        try:
+            self.ema.copy_to(self.model.parameters())
+            save_model(self.model, self.output / "model.safetensors", images_seen=self.images)
+        finally:
+            self.ema.restore(self.model.parameters())
 
     def restore(self) -> bool:
         """Continue from the checkpoint when there is one; returns whether there was."""
         if not self.checkpoint_path.exists():
             return False
-        state = torch.load(self.checkpoint_path, weights_only=True, map_location=self.model.device)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema.load_state_dict(state["ema"])
-        self.images = int(state["images"])
+        try:
+            state = torch.load(self.checkpoint_path, weights_only=True, map_location=self.model.device)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.ema.load_state_dict(state["ema"])
+            self.images, self.losses = int(state["images"]), list(state.get("losses", []))
+        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelError(f"{self.checkpoint_path} cannot be continued: {reason}", "Train it again") from error
+        self._cut_log()
         return True
+
+    def _cut_log(self) -> None:
+        """Drop what was logged after the checkpoint: those images will be seen again."""
+        path = self.output / "log.jsonl"
+        if path.exists():
+            rows = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            kept = [line for line in rows if json.loads(line)["images"] <= self.images]
+            write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def train(
@@ -202,8 +220,11 @@ def train(
         on_progress: Called with images seen, mean loss and images per second.
 
     Raises:
-        UsageError: When no tile is large enough.
+        UsageError: When no tile is large enough, or the crop size does not fit the network.
+        ModelError: When the checkpoint cannot be continued.
     """
+    if config.crop_size % model.size_multiple:
+        raise UsageError(f"crop size {config.crop_size} must be divisible by {model.size_multiple}")
     usable = [tile for tile in tiles if min(tile.classes.shape) >= config.crop_size]
     if not usable:
         raise UsageError(f"no training tile is at least {config.crop_size} px wide", "Give larger images")
@@ -224,19 +245,19 @@ def train(
             rng=derive_rng(config.seed, "train-batch", images),
         )
 
-    started, first, losses = time.perf_counter(), trainer.images, []
+    started, first = time.perf_counter(), trainer.images
     with ThreadPoolExecutor(1) as pool, (output / "log.jsonl").open("a", encoding="utf-8") as log:
         ahead = pool.submit(batch_at, trainer.images)
         try:
             while trainer.images < config.max_images:
                 batch = ahead.result()
                 ahead = pool.submit(batch_at, trainer.images + config.batch_size)
-                losses.append(trainer.step(batch))
+                trainer.losses.append(trainer.step(batch))
                 steps = trainer.images // config.batch_size
                 if steps % 10 == 0:
                     rate = (trainer.images - first) / (time.perf_counter() - started)
-                    mean = float(np.mean(losses))
-                    losses.clear()
+                    mean = float(np.mean(trainer.losses))
+                    trainer.losses.clear()
                     row = {"images": trainer.images, "loss": round(mean, 5), "images_per_s": round(rate, 2)}
                     log.write(json.dumps(row) + "\n")
                     log.flush()

@@ -90,8 +90,11 @@ def _paint(area: BoolArray, shape: BoolArray, rng: np.random.Generator) -> None:
     margin = int(rng.integers(2, 9))
     turned = ndimage.binary_dilation(np.pad(turned > 0, margin), iterations=margin)
     height, width = area.shape
-    row = int(rng.integers(-turned.shape[0] // 3, height - turned.shape[0] // 2))
-    col = int(rng.integers(-turned.shape[1] // 3, width - turned.shape[1] // 2))
+    # A shape far larger than the crop has one place only.
+    row, col = (
+        int(rng.integers(-side // 3, max(extent - side // 2, 1 - side // 3)))
+        for side, extent in zip(turned.shape, (height, width), strict=True)
+    )
     inside = area[max(row, 0) : max(row + turned.shape[0], 0), max(col, 0) : max(col + turned.shape[1], 0)]
     inside |= turned[max(-row, 0) :, max(-col, 0) :][: inside.shape[0], : inside.shape[1]]
 
@@ -109,7 +112,7 @@ def draw_change_area(classes: UInt8Array, shapes: Sequence[BoolArray], rng: np.r
     """
     height, width = classes.shape
     area = np.zeros((height, width), dtype=bool)
-    kind = rng.choice(["objects", "footprints", "box", "strip", "all"], p=[0.4, 0.38, 0.1, 0.07, 0.05])
+    kind = rng.choice(["objects", "footprints", "box", "strip", "all"], p=[0.35, 0.28, 0.15, 0.07, 0.15])
     if kind == "objects":
         objects, count = ndimage.label((classes > 0) & (classes != IGNORE))
         if count:

@@ -159,6 +159,7 @@ def metadata_row(sample: TimeSeries) -> Row:
         row["asked"] = [float(report.asked) for report in sample.reports]
         row["reached"] = [float(report.reached) for report in sample.reports]
         row["met"] = [bool(report.met) for report in sample.reports]
+        row["notes"] = [report.note for report in sample.reports]
     for key, value in sample.info.items():
         # `datasets` turns every such key into an image column.
         if key in row or key.endswith(("file_name", "file_names")):

@@ -109,9 +109,9 @@ def _intro(facts: Mapping[str, Any]) -> str:
     preview = f"\n\n![Samples with their masks and largest changes]({facts['preview']})" if facts.get("preview") else ""
     return (
         f"# {facts.get('name', 'Synthetic change series')}\n\n"
-        f"Overhead image time series with exact labels: {counts}, {facts['dates']} dates each. **Date 0 is a real image; every "
-        f"later date is generated** from it by simulated {kinds}, so no later image shows what happened at that "
-        "place. Each sample has one semantic mask per date, one change mask per step, and a log of every change. "
+        f"Overhead image time series with exact labels: {counts}, {facts['dates']} dates each. **Date 0 shows a real image; "
+        f"every later date is generated** from it by simulated {kinds}, so no later image shows what happened at "
+        "that place. Each sample has one semantic mask per date, one change mask per step, and a log of every change. "
         f"Made with changen{' ' + str(facts['version']) if facts.get('version') else ''}, an implementation of the "
         f"generator described in Changen2.{preview}"
     )

@@ -163,14 +163,18 @@ def _features(rows: list[Row], dates: int) -> datasets.Features:
         if key in columns:
             continue
         kind = _NULLABLE.get(key) or _kind(row[key] for row in rows)
-        columns[key] = List(Value(kind.removesuffix(" list"))) if kind.endswith(" list") else Value(kind)
+        if kind == "record list":
+            first = next(item for row in rows for item in row[key] or ())
+            columns[key] = List({name: Value(_kind([value])) for name, value in first.items()})
+        else:
+            columns[key] = List(Value(kind.removesuffix(" list"))) if kind.endswith(" list") else Value(kind)
     columns["events"] = Value("string")
     return Features(columns)
 
 
 def _kind(values: Iterable[Any]) -> str:
     """Return the name of the column type that holds ``values``, which :func:`unify` made uniform."""
-    names = {bool: "bool", int: "int64", float: "float64", str: "string"}
+    names = {bool: "bool", int: "int64", float: "float64", str: "string", dict: "record"}
     for value in values:
         if isinstance(value, list):
             if value:

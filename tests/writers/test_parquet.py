@@ -128,3 +128,15 @@ def test_a_failure_while_closing_leaves_no_shard_and_can_be_repeated(make, schem
     monkeypatch.setattr(parquet_module, "_write_shard", real)
     assert len(ParquetWriter(tmp_path, schema, max_shard_bytes=40_000).close()) == 2
     assert len(files(tmp_path)) == 2
+
+
+def test_lists_of_records_are_columns(make, schema, tmp_path, offline):
+    """As generation writes them: the acquisition of every date."""
+    from datasets import load_dataset
+
+    drawn = [{"blur_px": 0.4, "noise": 1.5}, {"blur_px": 0.5, "noise": 2.25}]
+    write_all(tmp_path, schema, [make(1, info={"acquisition": drawn}), make(2, info={"acquisition": drawn[::-1]})])
+    write_card(tmp_path, {"layout": "parquet", "splits": {"train": 2}, "dates": 2})
+    data = load_dataset(str(tmp_path), split="train")
+    assert data[0]["acquisition"] == drawn
+    assert data[1]["acquisition"] == drawn[::-1]

@@ -1,0 +1,246 @@
+"""The command as people type it: streams, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from changen_cli import __version__
+from changen_cli.cli.app import app
+from changen_cli.workflows import generate as workflow
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def quick(model_file: Path) -> list[str]:
+    """Options that keep a run short; the rest as typed."""
+    return ["--model", str(model_file), "--inference-steps", "4", "--device", "cpu", "--threads", "1"]
+
+
+def one_line(text: str) -> bool:
+    return text.startswith("Error: ") and text.count("\n") == 1 and "Traceback" not in text
+
+
+def test_generate_as_typed(xbd_tree, quick) -> None:
+    done = run("generate", "--input", xbd_tree, "--steps", 3, "--res", 64, *quick)
+    assert done.exit_code == 0, done.stderr
+    output = xbd_tree.with_name("xbd-changen")
+    assert done.stdout == f"{output}\n"
+    rows = [json.loads(line) for line in (output / "train" / "metadata.jsonl").read_text().splitlines()]
+    assert len(rows) == 8
+    assert {(row["dates"], row["height"], row["width"]) for row in rows} == {(4, 64, 64)}
+    assert "8 samples from 8 scenes" in done.stderr
+    assert f"Look at {output / 'preview.png'}" in done.stderr
+    # A second run finds the folder taken, and replaces it when told to.
+    again = run("generate", "--input", xbd_tree, *quick)
+    assert again.exit_code == 1
+    assert one_line(again.stderr) and "--overwrite" in again.stderr
+    assert again.stdout == ""
+    replaced = run("generate", "--input", xbd_tree, "--overwrite", "--limit", 1, "--quiet", *quick)
+    assert replaced.exit_code == 0
+    assert len((output / "train" / "metadata.jsonl").read_text().splitlines()) == 1
+
+
+def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> None:
+    out = tmp_path / "here"
+    done = run(
+        "generate", "-i", pairs_tree, "-o", out, "--steps", 2, "--res", 96, "--layout", "pairs",
+        "--classes", "background, building, road", "--bands", "3,2,1", "--upsample", "--limit", 1,
+        "--max-skipped", "30%", "--events", "create", "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
+        "--seed", 9, "-m", model_file, "--scheduler", "ddim", "--inference-steps", 3, "--start", "noise",
+        "--strength", 0.4, "--guidance-ratio", 0.5, "--extent", "full", "--unchanged", "exact", "--batch-size", 1,
+        "--device", "cpu", "--dtype", "float32", "--threads", 1, "--format", "parquet", "--overwrite", "-q",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    recipe = json.loads((out / "manifest.json").read_text())["recipe"]
+    assert recipe == {
+        "version": 1, "seed": 9, "variants": 2, "limit": 1,
+        "source": {
+            "input": str(pairs_tree), "layout": "pairs", "classes": ["background", "building", "road"], "res": 96,
+            "upsample": True, "bands": [3, 2, 1], "max_skipped": 0.3,
+        },
+        "events": {
+            "kinds": ["create"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,
+        },
+        "synthesis": {
+            "model": str(model_file), "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,
+            "guidance_ratio": 0.5, "extent": "full", "unchanged": "exact",
+        },
+        "output": {"path": str(out), "format": "parquet", "overwrite": True},
+        "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1},
+    }  # fmt: skip
+    assert list((out / "data").iterdir())
+
+
+def test_json_and_quiet(xbd_tree, tmp_path, quick) -> None:
+    done = run("generate", "-i", xbd_tree, "-o", tmp_path / "out", "--json", "--quiet", *quick)
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+    said = json.loads(done.stdout)
+    assert said["output"] == str(tmp_path / "out")
+    assert (said["samples"], said["scenes"], said["skipped"], said["failed"]) == (2, 2, 0, 0)
+    assert Path(said["preview"]).is_file()
+    quiet = run("generate", "-i", xbd_tree, "-o", tmp_path / "other", "--quiet", *quick)
+    assert (quiet.stdout, quiet.stderr) == (f"{tmp_path / 'other'}\n", "")
+    loud = run("generate", "-i", xbd_tree, "-o", tmp_path / "third", "--json", *quick)
+    assert json.loads(loud.stdout)["samples"] == 2, "progress must not get into stdout"
+    assert "exemplar library: 16 buildings" in loud.stderr
+
+
+def test_dry_run_writes_nothing(xbd_tree, quick) -> None:
+    done = run("generate", "-i", xbd_tree, "--steps", 2, "--dry-run", *quick)
+    assert done.exit_code == 0, done.stderr
+    assert "2 images would give about 2 samples of 3 dates" in done.stdout
+    assert not xbd_tree.with_name("xbd-changen").exists()
+    said = json.loads(run("generate", "-i", xbd_tree, "--dry-run", "--json", "-q", *quick).stdout)
+    assert (said["images"], said["samples"], said["device"]) == (2, 2, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--input", "{tree}", "--model", "nonesuch"], 1, "nonesuch"),
+        (["--input", "{tree}", "--model", "{broken}"], 1, "not a readable changen model"),
+        (["--input", "{tree}", "--output", "{tree}"], 1, "input folder"),
+        (["--input", "{tree}", "--output", "{broken}/sub"], 1, "broken"),
+        (["--input", "{tree}/none"], 2, "none"),
+        (["--input", "{empty}"], 2, "empty"),
+        (["--input", "{tree}", "--change-area", "lots"], 2, "events.change_area"),
+        (["--input", "{tree}", "--change-area", "50-10%"], 2, "share range"),
+        (["--input", "{tree}", "--negatives", "120%"], 2, "events.negatives"),
+        (["--input", "{tree}", "--events", "demolish"], 2, "events.kinds"),
+        (["--input", "{tree}", "--strength", "1.5"], 2, "synthesis.strength"),
+        (["--input", "{tree}", "--steps", "0"], 2, "events.steps"),
+        (["--input", "{tree}", "--bands", "a,b,c"], 2, "source.bands"),
+        (["--input", "{tree}", "--res", "3"], 2, "source.res"),
+        (["--input", "{tree}", "--device", "cuda:99"], 2, "--device cpu"),
+        (["--input", "{tree}", "--max-skipped", "2"], 2, "source.max_skipped"),
+    ],
+)
+def test_errors_are_one_line(xbd_tree, tmp_path, quick, arguments, code, says) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").write_bytes(b"no model")
+    names = {"tree": xbd_tree, "empty": tmp_path / "empty", "broken": tmp_path / "broken"}
+    done = run("generate", "-q", *quick, *(text.format(**names) for text in arguments))
+    assert done.exit_code == code
+    assert one_line(done.stderr), done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+    assert not xbd_tree.with_name("xbd-changen").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["generate"], ["generate", "--input", "x", "--steps", "two"], ["generate", "--nope"], ["nope"]]
+)
+def test_what_typer_refuses_ends_with_two(arguments) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_too_many_broken_scenes_end_with_three(pairs_tree, tmp_path, quick) -> None:
+    (pairs_tree / "images" / "s0.png").write_bytes(b"broken")
+    names = ["--classes", "background,building,road", "-o", tmp_path / "out"]
+    done = run("generate", "-i", pairs_tree, "-q", *names, *quick)
+    assert done.exit_code == 3
+    assert one_line(done.stderr) and "--max-skipped" in done.stderr
+    allowed = run("generate", "-i", pairs_tree, "--overwrite", "--max-skipped", "50%", *names, *quick)
+    assert allowed.exit_code == 0
+    assert "1 scenes skipped, 1 of them broken" in allowed.stderr
+
+
+def test_an_interrupt_ends_with_130(xbd_tree, tmp_path, quick, monkeypatch) -> None:
+    def interrupt(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "synthesise_batch", interrupt)
+    done = run("generate", "-i", xbd_tree, "-o", tmp_path / "out", "-q", *quick)
+    assert done.exit_code == 130
+    assert done.stderr == "Interrupted. What was finished is kept.\n"
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["status"] == "interrupted"
+
+
+def test_debug_shows_the_traceback(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CHANGEN_DEBUG", "1")
+    done = run("info", tmp_path)
+    assert done.exit_code != 0
+    assert type(done.exception).__name__ == "OutputError"
+
+
+def test_bugs_are_not_swallowed(xbd_tree, tmp_path, quick, monkeypatch) -> None:
+    def broken(*given: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(workflow, "synthesise_batch", broken)
+    done = run("generate", "-i", xbd_tree, "-o", tmp_path / "out", "-q", *quick)
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+def test_version_and_help() -> None:
+    done = run("--version")
+    assert (done.exit_code, done.stdout) == (0, f"changen {__version__}\n")
+    shown = run("-h")
+    assert shown.exit_code == 0
+    for command in ("generate", "train", "info", "sample"):
+        assert command in shown.stdout
+
+
+def test_info(xbd_tree, tmp_path, quick) -> None:
+    out = tmp_path / "out"
+    assert run("generate", "-i", xbd_tree, "-o", out, "--seed", 4, "-q", *quick).exit_code == 0
+    done = run("info", out)
+    assert done.exit_code == 0
+    said = dict(line.split(None, 1) for line in done.stdout.splitlines() if not line.startswith("made with"))
+    assert said["status"] == "complete"
+    assert said["samples"] == "2, each of 2 dates"
+    assert said["seed"] == "4"
+    assert said["model"] == "tiny.safetensors (CC0-1.0)"
+    assert said["classes"] == "0 background, 1 building"
+    manifest = json.loads(run("info", out, "--json").stdout)
+    assert manifest == json.loads((out / "manifest.json").read_text())
+    assert said["fingerprint"] == manifest["fingerprint"]
+    missing = run("info", tmp_path / "nowhere")
+    assert missing.exit_code == 1
+    assert one_line(missing.stderr)
+
+
+def test_sample_unpacks_and_dry_runs(tmp_path, quick) -> None:
+    folder = tmp_path / "sample"
+    done = run("sample", folder)
+    assert done.exit_code == 0
+    assert done.stdout == f"{folder}\n"
+    assert f"changen generate --input {folder}" in done.stderr
+    again = run("sample", folder)
+    assert again.exit_code == 1 and one_line(again.stderr)
+    planned = run("generate", "-i", folder, "--dry-run", "--json", "-q", "--strength", 0, *quick)
+    assert json.loads(planned.stdout)["samples"] == 3
+
+
+def test_train(xbd_tree, tmp_path, monkeypatch) -> None:
+    from conftest import TINY
+
+    from changen_cli.workflows import train as training
+
+    monkeypatch.setattr(training, "MINI", TINY)
+    options = ["--input", xbd_tree, "--output", tmp_path / "model", "--batch-size", 2, "--crop-size", 32]
+    options += ["--device", "cpu", "--threads", 1, "--max-images"]
+    done = run("train", *options, 20)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'model'}\n"
+    assert "2 tiles, 0 skipped" in done.stderr
+    assert "20/20 images" in done.stderr
+    taken = run("train", *options, 20)
+    assert taken.exit_code == 2 and one_line(taken.stderr.splitlines(keepends=True)[-1]) and "--resume" in taken.stderr
+    assert run("train", *options, 40, "--resume").exit_code == 0
+    used = run("generate", "-i", xbd_tree, "-m", tmp_path / "model", "--inference-steps", 4, "--threads", 1, "-q")
+    assert used.exit_code == 0, used.stderr
+    uneven = run("train", "-i", xbd_tree, "-i", xbd_tree, "-o", tmp_path / "b", "--classes", "a,b", "--classes", "-",
+                 "--classes", "c,d")  # fmt: skip
+    assert uneven.exit_code == 2 and one_line(uneven.stderr)

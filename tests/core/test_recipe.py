@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from changen_cli.core.errors import UsageError
+from changen_cli.core.recipe import Recipe, build_recipe
+
+
+def recipe(**sections: Any) -> Recipe:
+    return build_recipe({"source": {"input": "in"}} | sections)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 1},
+        {"variants": 2},
+        {"source": {"input": "in", "res": 512}},
+        {"source": {"input": "in", "classes": ("a", "b")}},
+        {"source": {"input": "in", "bands": (4, 3, 2)}},
+        {"events": {"steps": 2}},
+        {"events": {"kinds": ("create",)}},
+        {"events": {"change_area": "2-9%"}},
+        {"synthesis": {"strength": 0.31}},
+        {"synthesis": {"unchanged": "exact"}},
+        {"output": {"format": "parquet"}},
+    ],
+)
+def test_fingerprint_follows_the_content(changed: dict[str, Any]) -> None:
+    assert recipe(**changed).fingerprint() != recipe().fingerprint()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"source": {"input": "elsewhere"}},
+        {"output": {"path": "out", "overwrite": True}},
+        {"run": {"batch_size": 9, "device": "cpu", "threads": 2}},
+        {"limit": 3},
+        {"seed": 0},
+        {"events": {"change_area": "2-10%", "negatives": "0%"}},
+    ],
+)
+def test_fingerprint_ignores_how_and_where(changed: dict[str, Any]) -> None:
+    assert recipe(**changed).fingerprint() == recipe().fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"sead": 1}, "sead"),
+        ({"events": {"step": 2}}, "events.step"),
+        ({"source": {"input": "in", "resolution": 2}}, "source.resolution"),
+        ({"synthesis": {"strength": 1.5}}, "synthesis.strength"),
+        ({"synthesis": {"scheduler": "euler"}}, "synthesis.scheduler"),
+        ({"events": {"kinds": ()}}, "events.kinds"),
+        ({"events": {"steps": 0}}, "events.steps"),
+        ({"source": {"input": "in", "bands": (1, 2)}}, "source.bands"),
+        ({"source": {"input": "in", "bands": (0, 1, 2)}}, "source.bands"),
+        ({"version": 2}, "version"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(values: dict[str, Any], key: str) -> None:
+    with pytest.raises(UsageError) as error:
+        recipe(**values)
+    assert str(error.value).startswith(f"{key} (--")
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("20%", 0.2), ("0.2", 0.2), (" 7 % ", 0.07), ("57%", 0.57), ("29%", 0.29), ("0", 0.0), ("100%", 1.0), (0.5, 0.5)],
+)
+def test_share(text: Any, share: float) -> None:
+    assert recipe(events={"negatives": text}).events.negatives == share
+
+
+@pytest.mark.parametrize("text", ["", "%", "x%", "20%%", "2", "101%", "-1%", "nan", "inf%", "1-2%"])
+def test_bad_share(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^events\.negatives \(--negatives\): "):
+        recipe(events={"negatives": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2-10%", (0.02, 0.1)),
+        ("2%-10%", (0.02, 0.1)),
+        ("5%", (0.05, 0.05)),
+        ("0.02-0.1", (0.02, 0.1)),
+        ("1-57 %", (0.01, 0.57)),
+        (" 3 - 7% ", (0.03, 0.07)),
+        ((0.1, 0.2), (0.1, 0.2)),
+    ],
+)
+def test_share_range(text: Any, expected: tuple[float, float]) -> None:
+    assert recipe(events={"change_area": text}).events.change_area == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "%", "2-", "-5%", "5-%", "1-2-3%", "10-2%", "0%", "0-5%", "2-10", "50-120%", "nan%", "a-b%", 0.05]
+)
+def test_bad_share_range(text: Any) -> None:
+    with pytest.raises(UsageError, match=r"^events\.change_area \(--change-area\): "):
+        recipe(events={"change_area": text})
+
+
+def test_output_lies_beside_the_input(tmp_path: Path) -> None:
+    assert build_recipe({"source": {"input": str(tmp_path / "tiles")}}).output_path == tmp_path / "tiles-changen"
+    assert build_recipe({"source": {"input": f"{tmp_path / 'tiles'}/"}}).output_path == tmp_path / "tiles-changen"
+    assert build_recipe({"source": {"input": "/"}}).output_path == Path("/-changen")
+    assert recipe(output={"path": "there"}).output_path == Path("there")
+
+
+def test_a_recipe_survives_json() -> None:
+    first = recipe(events={"steps": 3}, source={"input": "in", "bands": (4, 3, 2)}, seed=5)
+    assert Recipe.model_validate_json(first.model_dump_json()) == first
