@@ -14,6 +14,7 @@ _CANDIDATES = 600
 _RING_PX = 6
 _SMALLEST_PX = 20
 _MAX_CORRECTION = 45.0
+_CLUTTER_WEIGHT = 2.0
 
 
 class GroundFiller:
@@ -33,6 +34,7 @@ class GroundFiller:
         self.canvas, self.mask = canvas, mask
         self.unknown = pending.copy()
         self.free = ~(ndimage.binary_dilation(buildings, iterations=2) | pending)
+        self.clutter = _clutter(canvas, self.free)
         self._anchors: dict[int, npt.NDArray[np.int64]] = {}
 
     def _sources(self, ground_class: int) -> tuple[BoolArray, npt.NDArray[np.int64]]:
@@ -65,7 +67,7 @@ class GroundFiller:
             height, width = part.shape
             smallest = max(height, width) <= _SMALLEST_PX
             window = _Hole(self.canvas, self.unknown, part, row, col)
-            offset = _best_offset(self.canvas, window, sources, anchors, rng, strict=not smallest)
+            offset = _best_offset(self.canvas, self.clutter, window, sources, anchors, rng, strict=not smallest)
             if offset is None and not smallest:
                 if height >= width:
                     half = height // 2
@@ -106,8 +108,22 @@ def _window(part: BoolArray, margin: int) -> tuple[slice, slice]:
     )
 
 
+def _clutter(canvas: FloatArray, free: BoolArray) -> FloatArray:
+    """How much busier than usual free ground every pixel's surroundings are, in grey levels; float32 ``[H, W]``.
+
+    Cleared ground is plain: a patch of rubble or parked cars may fit the border, yet it looks like something built.
+    """
+    thinned = canvas[::2, ::2].mean(axis=-1)
+    energy = np.abs(thinned - ndimage.uniform_filter(thinned, 5))
+    energy = ndimage.uniform_filter(energy, 9)
+    ground = energy[free[::2, ::2]]
+    usual = float(np.median(ground)) if ground.size else 0.0
+    return np.maximum(energy - usual, 0).repeat(2, axis=0).repeat(2, axis=1)
+
+
 def _best_offset(
     canvas: FloatArray,
+    clutter: FloatArray,
     hole: _Hole,
     sources: BoolArray,
     free: npt.NDArray[np.int64],
@@ -149,6 +165,7 @@ def _best_offset(
     # Building walls on the ring are no ground to fit to: the better half of the ring decides.
     difference = np.abs(seen - canvas[tuple(thin.T)][None]).mean(axis=2)
     score = np.sort(difference, axis=1)[:, : max(1, difference.shape[1] * 6 // 10)].mean(axis=1)
+    score = score + _CLUTTER_WEIGHT * _gather(clutter, inner[:: max(1, len(inner) // 128)], offsets).mean(axis=1)
     best = offsets[np.argmin(score)]
     return int(best[0]), int(best[1])
 
@@ -186,7 +203,7 @@ def _paste_patch(canvas: FloatArray, hole: _Hole, offset: tuple[int, int]) -> No
     target = canvas[where]
     difference = target - patch
     # Only ring pixels that look like the same ground may pull its colour; walls and cars may not.
-    alike = ring & (np.abs(difference).mean(axis=-1) < 60)
+    alike = ring & (np.abs(difference).mean(axis=-1) < 36)
     if alike.any():
         patch = patch + _correction(difference, alike, float(max(inside.shape)))
     depth = ndimage.distance_transform_edt(inside)

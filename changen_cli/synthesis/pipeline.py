@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -41,24 +41,34 @@ class ChangenPipeline(DiffusionPipeline):
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
 
     def encode(self, image: Tensor) -> Tensor:
-        """Pixels in [-1, 1] to the space that is denoised: latents (their mean, scaled), or the pixels themselves."""
+        """Pixels in [-1, 1] to the space that is denoised: latents (their mean, scaled), or the pixels; float32."""
         if self.vae is None:
-            return image
-        latents: Tensor = self.vae.encode(image).latent_dist.mode() * self.vae.config.scaling_factor
-        return latents
+            return image.float()
+        latents: Tensor = self.vae.encode(image.to(self.vae.dtype)).latent_dist.mode()
+        return latents.float() * self.vae.config.scaling_factor
 
     def decode(self, sample: Tensor) -> Tensor:
         """Inverse of :meth:`encode`."""
         if self.vae is None:
             return sample
-        image: Tensor = self.vae.decode(sample / self.vae.config.scaling_factor).sample
-        return image
+        image: Tensor = self.vae.decode((sample / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        return image.float()
 
     def _timesteps(self, steps: int, strength: float) -> Tensor:
-        """The last ``strength`` share of the scheduler's timesteps; at least one for any positive strength."""
-        self.scheduler.set_timesteps(steps, device=self.device)
+        """``strength`` of the steps, at least one, from noise level ``strength`` down.
+
+        DPM-Solver++ takes any timesteps. They get closer towards the clean end (quadratically): what the last step
+        leaves behind stays in the image as grain. The other schedulers run the end of their own even spacing.
+        """
         kept = min(steps, max(1, round(steps * strength)))
-        first = steps - kept
+        if isinstance(self.scheduler, DPMSolverMultistepScheduler):
+            last = strength * (self.scheduler.config.num_train_timesteps - 1)
+            grid = {max(1, round(last * (index / kept) ** 2)) for index in range(1, kept + 1)}
+            self.scheduler.set_timesteps(timesteps=sorted(grid, reverse=True), device=self.device)
+            first = 0
+        else:
+            self.scheduler.set_timesteps(steps, device=self.device)
+            first = len(self.scheduler.timesteps) - kept
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)
         timesteps: Tensor = self.scheduler.timesteps[first:]
@@ -67,7 +77,7 @@ class ChangenPipeline(DiffusionPipeline):
     def _noised(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """q(x_t | x_0) with the training schedule, for every sample of the batch."""
         alpha = self.scheduler.alphas_cumprod.to(clean.device)[timestep.long()].float()
-        return (alpha.sqrt() * clean.float() + (1 - alpha).sqrt() * noise.float()).to(clean.dtype)
+        return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
 
     @torch.no_grad()
     def __call__(
@@ -111,24 +121,26 @@ class ChangenPipeline(DiffusionPipeline):
             raise ValueError(f"height and width {tuple(image.shape[-2:])} must be divisible by {multiple}")
         if start is None:
             strength = 1.0
-        known = self.encode(image.to(dtype))
-        area = change_mask.to(dtype)
+        # The state stays in float32: solvers subtract nearly equal numbers, and half precision would show as grain.
+        known = self.encode(image)
+        area = change_mask.float()
         if known.shape[-2:] != area.shape[-2:]:
             area = F.adaptive_max_pool2d(area, known.shape[-2:])
         noise = randn_tensor(known.shape, generator=_as_list(generator), device=known.device, dtype=torch.float32)
         timesteps = self._timesteps(num_inference_steps, strength)
-        sample = noise.to(dtype) * self.scheduler.init_noise_sigma
+        sample = noise * self.scheduler.init_noise_sigma
         if start is not None and strength < 1:
-            sample = self._noised(self.encode(start.to(dtype)), noise, timesteps[0])
+            sample = self._noised(self.encode(start), noise, timesteps[0])
         sample = area * sample + (1 - area) * self._noised(known, noise, timesteps[0])
         condition = None
         if model.config["condition_channels"]:
-            condition = torch.cat([known * (1 - area), area], dim=1)
+            condition = torch.cat([known * (1 - area), area], dim=1).to(dtype)
         label = semantic_mask.to(dtype)
         embedding = model.embed_label(label)
         held = round(guidance_ratio * len(timesteps))
         for index, timestep in enumerate(self.progress_bar(timesteps)):
-            predicted = model(sample, timestep, label, label_embedding=embedding, condition=condition).sample
+            given = sample.to(dtype)
+            predicted = model(given, timestep, label, label_embedding=embedding, condition=condition).sample
             if getattr(self.scheduler.config, "variance_type", None) != "learned_range":
                 predicted = predicted[:, : known.shape[1]]
             sample = self._step(predicted, timestep, sample, generator)
@@ -136,14 +148,13 @@ class ChangenPipeline(DiffusionPipeline):
                 last = index + 1 == len(timesteps)
                 other = known if last else self._noised(known, noise, timesteps[index + 1])
                 sample = area * sample + (1 - area) * other
-        return ChangenPipelineOutput(images=self.decode(sample).float().clamp(-1, 1))
+        return ChangenPipelineOutput(images=self.decode(sample).clamp(-1, 1))
 
     def _step(self, predicted: Tensor, timestep: Tensor, sample: Tensor, generator: Any) -> Tensor:
-        """One scheduler step; float32, because the solvers subtract nearly equal numbers."""
+        """One scheduler step."""
         extra = {} if type(self.scheduler).__name__ == "DDIMScheduler" else {"generator": _as_list(generator)}
-        result = self.scheduler.step(predicted.float(), timestep, sample.float(), **extra)
-        previous: Tensor = result.prev_sample
-        return previous.to(sample.dtype)
+        previous: Tensor = self.scheduler.step(predicted.float(), timestep, sample, **extra).prev_sample
+        return previous
 
 
 def _as_list(generator: Any) -> Any:
