@@ -7,6 +7,7 @@ from changen_cli.events.footprints import Stock, collect_exemplars, stock_librar
 from changen_cli.events.regions import ObjectTable, measure_objects, polygon_wkt
 from changen_cli.events.simulate import simulate_series, simulate_step
 from changen_cli.events.state import EventRules, SeriesState, start_series
+from changen_cli.events.surface import unlikely_ground
 
 __all__ = [
     "EventRules",
@@ -20,4 +21,5 @@ __all__ = [
     "simulate_step",
     "start_series",
     "stock_library",
+    "unlikely_ground",
 ]

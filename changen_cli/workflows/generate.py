@@ -187,7 +187,8 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     manifest.save(output)
     write_classes(output, source.schema)
     result, tally = RunResult(output), _Tally()
-    sheet = ContactSheet(source.schema, title=f"{Path(recipe.source.input).resolve().name}: {recipe.synthesis.model}")
+    name = model.id if model else "exemplars only"
+    sheet = ContactSheet(source.schema, title=f"{Path(recipe.source.input).resolve().name}: {name}")
     progress.total(min(source.count_images(), recipe.limit or 2**62))
     try:
         _run_batches(recipe, source, library, synthesiser, sheet, tally, manifest, result, progress)

@@ -59,7 +59,7 @@ def open_labelled_source(recipe: Recipe) -> Source:
 
 def simulate(scene: Scene, schema: ClassSchema, recipe: Recipe, variant: int, library: list[Exemplar]) -> Plan:
     """Simulate the masks of one sample; draws depend on (seed, scene id, variant, date) only."""
-    from changen_cli.events import simulate_series
+    from changen_cli.events import simulate_series, unlikely_ground
 
     events = recipe.events
     negative = bool(derive_rng(recipe.seed, scene.id, variant, "negative").random() < events.negatives)
@@ -73,6 +73,7 @@ def simulate(scene: Scene, schema: ClassSchema, recipe: Recipe, variant: int, li
         library=library,
         rng_for_step=lambda step: derive_rng(recipe.seed, scene.id, variant, step, "events"),
         min_area_px=events.min_area_px,
+        avoid=unlikely_ground(scene, schema),
     )
     return Plan(f"{scene.id}_v{variant:02d}", scene, variant, series, negative)
 
