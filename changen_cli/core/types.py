@@ -6,6 +6,7 @@ t to date t+1; an *event* is one change of one object. Arrays are ``[H, W]`` in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,9 +27,12 @@ EventKind = Literal["create", "remove"]
 IGNORE = 255
 """Semantic mask value of pixels whose class is unknown. It never changes and is never a target."""
 
-# Names that carry a meaning for event simulation, lower case.
-_BUILDING_NAMES = frozenset({"building", "buildings", "house", "houses", "roof", "built"})
-_FORBIDDEN_NAMES = frozenset({"road", "roads", "street", "water", "river", "sea", "lake", "railway"})
+# Words in a class name that carry a meaning for event simulation, lower case.
+_BUILDING_WORDS = frozenset({"building", "buildings", "house", "houses", "roof", "roofs"})
+_FORBIDDEN_WORDS = frozenset(
+    {"road", "roads", "street", "asphalt", "highway", "railway", "water", "river", "sea", "lake", "pool"}
+)
+_NEGATIONS = frozenset({"no", "non", "not", "background"})
 _UNKNOWN_NAMES = frozenset({"unknown", "unlabelled", "unlabeled", "ignore", "nodata", "no-data", "no data"})
 
 _PALETTE = (
@@ -63,15 +67,35 @@ class ClassSchema:
                 table[1] = _PALETTE[self.building_id % len(_PALETTE)]
         return np.asarray(table, dtype=np.uint8)
 
+    def _named(self, words: frozenset[str]) -> tuple[int, ...]:
+        """Ids of the classes with one of ``words`` in their name, unless it is negated."""
+        found = []
+        for index, name in enumerate(self.names):
+            parts = set(re.split(r"[^a-z]+", name.lower()))
+            if parts & words and not parts & _NEGATIONS:
+                found.append(index)
+        return tuple(found)
+
+    @property
+    def building_ids(self) -> tuple[int, ...]:
+        """Ids of all classes named like a building."""
+        return self._named(_BUILDING_WORDS)
+
     @property
     def building_id(self) -> int | None:
-        """Id of the building class, or None when no class is named like one."""
-        return next((i for i, name in enumerate(self.names) if name.lower() in _BUILDING_NAMES), None)
+        """Id of the class whose objects are created and removed: the first named like a building, or None."""
+        return next(iter(self.building_ids), None)
 
     @property
     def forbidden_ids(self) -> tuple[int, ...]:
         """Ids of the classes nothing is ever built on (roads, water)."""
-        return tuple(i for i, name in enumerate(self.names) if name.lower() in _FORBIDDEN_NAMES)
+        return self._named(_FORBIDDEN_WORDS)
+
+    @property
+    def ground_ids(self) -> tuple[int, ...]:
+        """Ids of free ground: neither building, road, water nor unknown."""
+        taken = {*self.building_ids, *self.forbidden_ids, *self.unknown_ids, self.ignore_index}
+        return tuple(index for index in range(len(self.names)) if index not in taken)
 
     @property
     def unknown_ids(self) -> tuple[int, ...]:

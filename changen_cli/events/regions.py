@@ -159,10 +159,7 @@ def measure_objects(mask: UInt8Array, instances: Int32Array, building_id: int, u
 def ground_table(schema: ClassSchema) -> BoolArray:
     """The mask values that are free ground, neither building, road, water nor unknown: bool ``[256]``."""
     table = np.zeros(256, dtype=bool)
-    table[: len(schema.names)] = True
-    table[[*schema.forbidden_ids, *schema.unknown_ids, schema.ignore_index]] = False
-    if schema.building_id is not None:
-        table[schema.building_id] = False
+    table[list(schema.ground_ids)] = True
     return table
 
 

@@ -157,13 +157,13 @@ class ExemplarStart:
         """
         canvas = image.astype(np.float32)
         touched = np.zeros(mask.shape, dtype=bool)
-        buildings = mask == schema.building_id
+        buildings = np.isin(mask, schema.building_ids)
         removals = [event for event in events if event.kind == "remove"]
         if removals:
             holes = [removal_hole(image, instances, event, buildings) for event in removals]
             for where, hole in holes:
                 touched[where] |= hole
-            filler = GroundFiller(canvas, mask, buildings, touched)
+            filler = GroundFiller(canvas, mask, buildings, touched, schema.ground_ids)
             for event, (where, hole) in zip(removals, holes, strict=True):
                 filler.fill(where, hole, event.to_class, rng)
         for event in events:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -28,19 +30,28 @@ class GroundFiller:
         mask: uint8 ``[H, W]``, semantic mask of the later date.
         buildings: bool ``[H, W]``, buildings of the later date.
         pending: bool ``[H, W]``, everything that still shows something removed. Never copied from.
+        ground_ids: Classes that are ground; nothing else is ever copied into a hole.
     """
 
-    def __init__(self, canvas: FloatArray, mask: UInt8Array, buildings: BoolArray, pending: BoolArray) -> None:
+    def __init__(
+        self,
+        canvas: FloatArray,
+        mask: UInt8Array,
+        buildings: BoolArray,
+        pending: BoolArray,
+        ground_ids: Sequence[int],
+    ) -> None:
         self.canvas, self.mask = canvas, mask
         self.unknown = pending.copy()
-        self.free = ~(ndimage.binary_dilation(buildings, iterations=2) | pending)
+        ground = np.isin(mask, ground_ids)
+        self.free = ground & ~(ndimage.binary_dilation(buildings, iterations=2) | pending)
         self.clutter = _clutter(canvas, self.free)
         self._anchors: dict[int, npt.NDArray[np.int64]] = {}
 
-    def _sources(self, ground_class: int) -> tuple[BoolArray, npt.NDArray[np.int64]]:
-        """Free ground of one class, and its pixels; all free ground where that class is rare."""
+    def _sources(self, ground_class: int, needed: int) -> tuple[BoolArray, npt.NDArray[np.int64]]:
+        """Free ground of one class, and its pixels; all free ground where there is little of that class."""
         of_class = self.free & (self.mask == ground_class)
-        if of_class.sum() < 4096:
+        if of_class.sum() < 2 * needed:
             of_class, ground_class = self.free, -1
         if ground_class not in self._anchors:
             self._anchors[ground_class] = np.argwhere(of_class)
@@ -55,7 +66,7 @@ class GroundFiller:
             ground_class: Class the hole gets; patches come from this class where there is enough of it.
             rng: Source of all randomness.
         """
-        sources, anchors = self._sources(ground_class)
+        sources, anchors = self._sources(ground_class, int(hole.sum()))
         hole = hole & self.unknown[where]  # where two holes overlap, the first one has filled it
         todo = [(where[0].start, where[1].start, hole)]
         while todo:

@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float32]
 
 # One forward pass always has the same shape for a window of a given size: results must not depend on what else is in
 # the batch, and kernels round differently for different batch sizes. A CPU gains nothing from larger ones.
-_FORWARD_BATCH = {"cpu": 1, "cuda": 16}
+_FORWARD_PIXELS = {"cpu": 0, "cuda": 16 * 256 * 256}
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,8 @@ def label_planes(mask: UInt8Array, schema: ClassSchema, model_config: Any) -> Fl
     Returns:
         float32 ``[K, H, W]`` in {0, 1}.
     """
-    ids = {name.lower(): index for index, name in enumerate(schema.names)}
-    if schema.building_id is not None:
-        ids["building"] = schema.building_id
-    planes = [mask == ids.get(name.lower(), -1) for name in model_config["classes"]]
+    ids = {name.lower(): (index,) for index, name in enumerate(schema.names)} | {"building": schema.building_ids}
+    planes = [np.isin(mask, ids.get(name.lower(), ())) for name in model_config["classes"]]
     if model_config["unknown_plane"]:
         planes.append(mask == schema.ignore_index)
     return np.stack(planes).astype(np.float32)
@@ -148,14 +146,16 @@ class Synthesiser:
         groups: dict[tuple[int, ...], list[_Task]] = defaultdict(list)
         for task in tasks:
             groups[task.area.shape].append(task)
-        done, size = 0, self._forward_batch()
-        for group in groups.values():
+        patches: dict[int, FloatArray] = {}
+        for shape, group in groups.items():
+            size = self._forward_batch(shape)
             for first in range(0, len(group), size):
                 chunk = group[first : first + size]
-                for task, patch in zip(chunk, self._denoise(chunk, size), strict=True):
-                    self._paste(canvases[task.job], jobs[task.job], task, patch)
-                done += len(chunk)
-                on_window(done, len(tasks))
+                patches |= {id(task): patch for task, patch in zip(chunk, self._denoise(chunk), strict=True)}
+                on_window(len(patches), len(tasks))
+        # In the order of the windows, not of the batches: windows may overlap.
+        for task in tasks:
+            self._paste(canvases[task.job], jobs[task.job], task, patches[id(task)])
         return [np.clip(np.rint(canvas), 0, 255).astype(np.uint8) for canvas in canvases]
 
     def measure(self, job: DateJob) -> tuple[int, list[int], float]:
@@ -169,11 +169,10 @@ class Synthesiser:
         pixels = [task.area.size for task in tasks]
         if not tasks:
             return 0, [], 0.0
-        size = self._forward_batch()
-        self._denoise(tasks[:1], size)
+        self._denoise(tasks[:1])
         started = time.perf_counter()
-        self._denoise(tasks[:1], size)
-        return len(tasks), pixels, (time.perf_counter() - started) / size
+        self._denoise(tasks[:1])
+        return len(tasks), pixels, (time.perf_counter() - started) / self._forward_batch(tasks[0].area.shape)
 
     def _prepare(self, number: int, job: DateJob) -> tuple[FloatArray, list[_Task]]:
         """Draw the start of one date and cut its windows; returns the tile they are pasted back into."""
@@ -210,8 +209,10 @@ class Synthesiser:
         ]
         return canvas, tasks
 
-    def _forward_batch(self) -> int:
-        return _FORWARD_BATCH.get(self.pipeline.device.type, 1) if self.pipeline else 1
+    def _forward_batch(self, shape: tuple[int, ...]) -> int:
+        """Windows of one shape per forward pass; a constant of the shape and the device type."""
+        budget = _FORWARD_PIXELS.get(self.pipeline.device.type, 0) if self.pipeline else 0
+        return max(1, budget // (shape[0] * shape[1]))
 
     @staticmethod
     def _window_multiple(pipeline: ChangenPipeline) -> int:
@@ -220,8 +221,9 @@ class Synthesiser:
         tokens = model.size_multiple * (1 if pipeline.vae is None else 8)
         return int(tokens * model.config["window_size"])
 
-    def _denoise(self, chunk: list[_Task], size: int) -> list[FloatArray]:
-        """Run the pipeline on windows of one size, filled up to ``size`` with copies of the last."""
+    def _denoise(self, chunk: list[_Task]) -> list[FloatArray]:
+        """Run the pipeline on windows of one shape, filled up to the full batch with copies of the last."""
+        size = self._forward_batch(chunk[0].area.shape)
         filled = chunk + [chunk[-1]] * (size - len(chunk))
         assert self.pipeline is not None  # windows are planned only when there is a model to denoise them
         device = self.pipeline.device
@@ -252,6 +254,8 @@ class Synthesiser:
         core = crop(job.masks[0] != job.masks[1], task.window.box, fill=0)
         own = task.window.own
         if self.settings.guidance_ratio < 1:
+            others = task.area & ~own
             own = np.zeros(own.shape, dtype=bool)
             own[4:-4, 4:-4] = True
+            own &= ~others
         paste(canvas, patch, soft_alpha(own, core), task.window.box)

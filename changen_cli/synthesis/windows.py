@@ -12,6 +12,7 @@ from scipy import ndimage
 from changen_cli.core.types import BoolArray, Box
 
 FloatArray = npt.NDArray[np.float32]
+Boxes = npt.NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -28,24 +29,41 @@ class Window:
     own: BoolArray
 
 
-def _span(low: int, high: int, extent: int, multiple: int, context: int) -> tuple[int, int]:
-    """Grow ``[low, high)`` by context to a multiple, shifted into ``[0, extent)`` where it fits."""
-    wanted = high - low + 2 * context
-    length = -(-wanted // multiple) * multiple
+def _boxes(own: Boxes, shape: tuple[int, int], multiple: int, context: int) -> Boxes:
+    """Grow boxes ``[n, 4]`` by context to multiples, shifted into the tile where they fit."""
+    low, high, extent = own[:, :2], own[:, 2:], np.asarray(shape)
+    length = -(-(high - low + 2 * context) // multiple) * multiple
     first = (low + high - length) // 2
-    if length <= extent:
-        first = min(max(first, 0), extent - length)
-    return first, first + length
+    first = np.where(length <= extent, np.clip(first, 0, np.maximum(extent - length, 0)), first)
+    return np.concatenate([first, first + length], axis=1)
 
 
-def _box(own: Box, shape: tuple[int, int], multiple: int, context: int) -> Box:
-    row0, row1 = _span(own[0], own[2], shape[0], multiple, context)
-    col0, col1 = _span(own[1], own[3], shape[1], multiple, context)
-    return row0, col0, row1, col1
+def _pixels(boxes: Boxes) -> npt.NDArray[np.int64]:
+    size: npt.NDArray[np.int64] = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return size
 
 
-def _area(box: Box) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
+def _merge(own: Boxes, shape: tuple[int, int], multiple: int, context: int) -> tuple[Boxes, npt.NDArray[np.int64]]:
+    """Unite boxes whenever one common window costs no more than two; returns the boxes and who belongs to which."""
+    member = np.arange(len(own))
+    alive = np.ones(len(own), dtype=bool)
+    cost = _pixels(_boxes(own, shape, multiple, context))
+    todo = list(range(len(own)))
+    while todo:
+        index = todo.pop()
+        if not alive[index]:
+            continue
+        union = np.concatenate([np.minimum(own[:, :2], own[index, :2]), np.maximum(own[:, 2:], own[index, 2:])], axis=1)
+        common = _pixels(_boxes(union, shape, multiple, context))
+        saved = np.where(alive, cost + cost[index] - common, -1)
+        saved[index] = -1
+        best = int(saved.argmax())
+        if saved[best] < 0:
+            continue
+        own[index], cost[index], alive[best] = union[best], common[best], False
+        member[member == best] = index
+        todo.append(index)
+    return own, member
 
 
 def plan_windows(area: BoolArray, *, multiple: int = 64, context: int = 12) -> list[Window]:
@@ -61,32 +79,19 @@ def plan_windows(area: BoolArray, *, multiple: int = 64, context: int = 12) -> l
     Returns:
         Windows in reading order; every pixel of ``area`` is owned by exactly one.
     """
-    labels, count = ndimage.label(area, structure=np.ones((3, 3)))
-    groups: list[tuple[Box, list[int]]] = [
-        ((rows.start, cols.start, rows.stop, cols.stop), [index])
-        for index, (rows, cols) in enumerate(ndimage.find_objects(labels), start=1)
-    ]
+    labels, _ = ndimage.label(area, structure=np.ones((3, 3)))
+    found = ndimage.find_objects(labels)
+    if not found:
+        return []
+    own = np.array([(rows.start, cols.start, rows.stop, cols.stop) for rows, cols in found], dtype=np.int64)
     shape = (area.shape[0], area.shape[1])
-    merged = True
-    while merged:
-        merged = False
-        for i in range(len(groups)):
-            for j in range(len(groups) - 1, i, -1):
-                a, b = groups[i][0], groups[j][0]
-                union = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
-                parts = _area(_box(a, shape, multiple, context)) + _area(_box(b, shape, multiple, context))
-                if _area(_box(union, shape, multiple, context)) <= parts:
-                    groups[i] = (union, groups[i][1] + groups[j][1])
-                    del groups[j]
-                    merged = True
+    own, member = _merge(own, shape, multiple, context)
+    owners = np.concatenate([[0], member + 1])[labels]
     windows = []
-    owner = np.zeros(count + 1, dtype=np.int32)
-    for number, (_, members) in enumerate(groups, start=1):
-        owner[members] = number
-    owners = owner[labels]
-    for number, (own, _) in enumerate(groups, start=1):
-        box = _box(own, shape, multiple, context)
-        windows.append(Window(box, crop(owners, box, fill=0) == number))
+    for index in np.unique(member):
+        row0, col0, row1, col1 = (int(value) for value in _boxes(own[index : index + 1], shape, multiple, context)[0])
+        box = (row0, col0, row1, col1)
+        windows.append(Window(box, crop(owners, box, fill=0) == index + 1))
     return sorted(windows, key=lambda window: window.box)
 
 
