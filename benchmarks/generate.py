@@ -22,9 +22,10 @@ from rich.table import Table
 
 from changen_cli.core.recipe import Recipe, build_recipe
 from changen_cli.core.types import Scene
+from changen_cli.synthesis.synthesiser import Synthesiser
 from changen_cli.workflows.generate import finish_sample
 from changen_cli.workflows.plans import Plan, open_labelled_source, simulate
-from changen_cli.workflows.setup import SAMPLE, build_library, choose_compute, load_synthesiser
+from changen_cli.workflows.setup import SAMPLE, build_library, choose_compute, load_pipeline, synthesis_settings
 
 REPETITIONS = 2
 
@@ -62,7 +63,8 @@ def windows_against_full(model: str, scenes: int, console: Console) -> None:
     source = open_labelled_source(recipe)
     library = build_library(source)
     compute = choose_compute("cpu", "float32", 1)
-    synthesiser, _ = load_synthesiser(recipe, compute, source.schema, library)
+    pipeline, _ = load_pipeline(recipe, compute)
+    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library)
     settings = synthesiser.settings
     table = Table(title="One 1024² date, 1 thread, float32: windows against full tile")
     for column in ("scene", "changed", "windows", "denoised", "windows s", "full s", "ratio"):

@@ -24,8 +24,9 @@ from scipy import linalg
 
 from changen_cli.core.recipe import build_recipe
 from changen_cli.core.types import Scene
+from changen_cli.synthesis.synthesiser import Synthesiser
 from changen_cli.workflows.plans import Plan, open_labelled_source, simulate
-from changen_cli.workflows.setup import build_library, choose_compute, load_synthesiser
+from changen_cli.workflows.setup import build_library, choose_compute, load_pipeline, synthesis_settings
 
 SIZE = 24
 TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
@@ -121,7 +122,8 @@ def main() -> None:
         source = open_labelled_source(recipe)
         library = build_library(source)
         compute = choose_compute("cpu", options.dtype, 1)
-        synthesiser, _ = load_synthesiser(recipe, compute, source.schema, library)
+        pipeline, _ = load_pipeline(recipe, compute)
+        synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library)
         base = synthesiser.settings
         for scene in [item for item in source if isinstance(item, Scene)][: options.scenes]:
             plan = simulate(scene, source.schema, recipe, 0, library)

@@ -15,6 +15,7 @@ from changen_cli.core.files import write_text
 from changen_cli.core.recipe import Recipe
 
 SCHEMA_VERSION = 1
+Status = Literal["running", "complete", "interrupted", "failed"]
 FILE_NAME = "manifest.json"
 _LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "rasterio", "scipy", "datasets")
 
@@ -35,7 +36,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     schema_version: int = SCHEMA_VERSION
-    status: Literal["running", "complete", "interrupted", "failed"] = "running"
+    status: Status = "running"
     fingerprint: str
     recipe: dict[str, Any]
     source: dict[str, Any]

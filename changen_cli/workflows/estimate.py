@@ -15,7 +15,9 @@ from changen_cli.core.types import Scene
 from changen_cli.workflows.generate import finish_sample
 from changen_cli.workflows.plans import open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress
-from changen_cli.workflows.setup import build_library, choose_compute, load_synthesiser, prepare_output
+from changen_cli.workflows.setup import build_library, choose_compute, load_pipeline, prepare_output, synthesis_settings
+
+_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Estimate:
         dates: Dates per sample.
         seconds: Wall time.
         bytes: Disk space.
-        windows_per_date: Windows denoised for one date of the measured scene.
+        windows_per_date: Windows denoised for one date, on average, going by the measured scene.
         seconds_per_megapixel: Time to denoise 10^6 pixels, measured on one window.
         device: Where the model would run.
     """
@@ -56,23 +58,30 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
         IncompleteError: When the source holds no usable scene.
         ChangenError: As :func:`~changen_cli.workflows.generate.generate` before it starts.
     """
-    from changen_cli.synthesis.synthesiser import DateJob
+    from changen_cli.synthesis.synthesiser import DateJob, Synthesiser
     from changen_cli.writers.images import encode_png
 
-    output = prepare_output(recipe)
+    # A dry run writes nothing, so a dataset that is there already is no obstacle; a stranger's folder still is.
+    prepare_output(recipe.model_copy(update={"output": recipe.output.model_copy(update={"overwrite": True})}))
     source = open_labelled_source(recipe)
     progress.note(source.describe())
+    compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
+    pipeline, _ = load_pipeline(recipe, compute)
     progress.stage("measuring")
     images = source.count_images()
-    scenes = [item for item in islice(source, 64) if isinstance(item, Scene)]
+    scenes = [item for item in islice(source, _LOOKED_AT) if isinstance(item, Scene)]
     if not scenes:
         raise IncompleteError(f"{recipe.source.input}: none of the first scenes can be used", "Run without --dry-run")
-    scene = scenes[0]
-    tiles = sum(item.source_path == scene.source_path for item in scenes)
-    compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
+    tiles = sum(item.source_path == scenes[0].source_path for item in scenes)
     library = build_library(source)
-    synthesiser, _ = load_synthesiser(recipe, compute, source.schema, library)
-    plan = simulate(scene, source.schema, recipe, 0, library)
+    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library)
+    # A sample in which nothing changes says nothing about time: take the first one in which something does.
+    positive = recipe.model_copy(update={"events": recipe.events.model_copy(update={"negatives": 0.0})})
+    plans = (simulate(scene, source.schema, positive, 0, library) for scene in scenes)
+    plan = next((plan for plan in plans if any(event.time_index == 0 for event in plan.series.events)), None)
+    if plan is None:
+        raise IncompleteError(f"{recipe.source.input}: nothing can change in the first scenes", "Run without --dry-run")
+    scene = plan.scene
     job = DateJob(
         image=scene.image,
         masks=plan.series.masks[:2],
@@ -91,15 +100,15 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
     samples = min(images * tiles, recipe.limit or 2**62) * recipe.variants
     dates = recipe.events.steps + 1
     # Reading, encoding and writing run beside the denoising: the slower of the two decides.
-    per_step = max(per_pixel * sum(pixels), 2 * other_s)
+    per_step = max(per_pixel * sum(pixels) * (1 - recipe.events.negatives), 2 * other_s)
     return Estimate(
-        output=str(output),
+        output=str(recipe.output_path),
         images=images,
         samples=samples,
         dates=dates,
         seconds=samples * recipe.events.steps * per_step,
         bytes=samples * dates * encoded * 1.03,
-        windows_per_date=windows,
+        windows_per_date=windows * (1 - recipe.events.negatives),
         seconds_per_megapixel=per_pixel * 1e6,
         device=compute.device,
     )

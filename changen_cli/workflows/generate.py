@@ -7,7 +7,6 @@ Queues between them are bounded, so memory does not grow with the number of scen
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,29 +17,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from changen_cli.core.errors import IncompleteError
-from changen_cli.core.manifest import Manifest, new_manifest
+from changen_cli.core.manifest import Manifest, Status, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import ClassSchema, Exemplar, Scene, Skip, TimeSeries, UInt8Array
+from changen_cli.core.types import Exemplar, Skip, TimeSeries, UInt8Array
+from changen_cli.workflows.ledger import UNCHANGED, Ledger, card_facts
 from changen_cli.workflows.plans import Plan, open_labelled_source, plan_samples, read_ahead
 from changen_cli.workflows.progress import Progress, Silent
 from changen_cli.workflows.setup import (
     build_library,
     choose_compute,
     clear_output,
-    load_synthesiser,
+    load_pipeline,
     prepare_output,
+    synthesis_settings,
 )
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
     from changen_cli.synthesis.synthesiser import Synthesiser
-    from changen_cli.writers.contact_sheet import ContactSheet
-
-UNCHANGED = {
-    "exact": "bit-identical to date 0 outside the redrawn areas; |A-B| gives the change away",
-    "reacquired": "every date, date 0 too, passed through its own draw of optics, gain and sensor noise",
-}
 
 
 @dataclass
@@ -52,8 +47,8 @@ class RunResult:
         preview: The contact sheet, or None when no sample was made.
         samples: Samples written.
         scenes: Scenes (tiles) used.
-        skipped: Scenes not used, by reason.
-        failed: How many of them are broken files.
+        skipped: Scenes not used, with the reason.
+        failed: Source images that are broken.
         seconds: Wall time.
         statistics: Figures for people: changed share, events by kind, steps met.
     """
@@ -119,31 +114,6 @@ def finish_sample(plan: Plan, images: UInt8Array, recipe: Recipe) -> TimeSeries:
     )
 
 
-class _Tally:
-    """Running figures of a run; fed by the writing thread only."""
-
-    def __init__(self) -> None:
-        self.events: Counter[str] = Counter()
-        self.shares: list[float] = []
-        self.steps_met = 0
-        self.samples = 0
-
-    def add(self, sample: TimeSeries) -> None:
-        self.samples += 1
-        self.events.update(event.kind for event in sample.events)
-        self.shares += [report.reached for report in sample.reports]
-        self.steps_met += sum(report.met for report in sample.reports)
-
-    def statistics(self) -> dict[str, Any]:
-        steps = len(self.shares)
-        return {
-            "events": dict(sorted(self.events.items())),
-            "steps": steps,
-            "steps_with_asked_area": self.steps_met,
-            "changed_share_mean": round(float(np.mean(self.shares)), 5) if steps else 0.0,
-        }
-
-
 def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     """Make a dataset as the recipe says.
 
@@ -158,22 +128,25 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
         UsageError: When the input cannot be used as asked; nothing is written.
         OutputError: When the output folder may not be written to; nothing is touched.
         ModelError: When the model cannot be loaded; nothing is written.
-        IncompleteError: When more scenes failed than allowed, or no sample could be made. What was made is kept.
+        IncompleteError: When no sample could be made, and nothing is left behind; or when more scenes failed than
+            allowed, and what was made is kept.
         KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
     """
+    from changen_cli.synthesis.synthesiser import Synthesiser
     from changen_cli.writers.classes import write_classes
-    from changen_cli.writers.contact_sheet import ContactSheet
 
     progress = progress or Silent()
     started = time.perf_counter()
     output = prepare_output(recipe)
     source = open_labelled_source(recipe)
     progress.note(f"{recipe.source.input}: {source.describe()}")
+    progress.note(_roles(source))
+    # Device and model before anything slow: a typo should not cost a minute of reading.
+    compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
+    pipeline, model = load_pipeline(recipe, compute)
     progress.stage("collecting exemplars")
     library = build_library(source)
     progress.note(f"exemplar library: {len(library)} buildings")
-    compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
-    synthesiser, model = load_synthesiser(recipe, compute, source.schema, library)
     manifest = new_manifest(
         recipe,
         source={"layout": source.layout, "classes": list(source.schema.names), "description": source.describe()},
@@ -186,166 +159,138 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     clear_output(output)
     manifest.save(output)
     write_classes(output, source.schema)
-    result, tally = RunResult(output), _Tally()
-    name = model.id if model else "exemplars only"
-    sheet = ContactSheet(source.schema, title=f"{Path(recipe.source.input).resolve().name}: {name}")
+    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library)
+    run = _Run(recipe, source, library, synthesiser, manifest, progress)
     progress.total(min(source.count_images(), recipe.limit or 2**62))
+    status: Status = "failed"
     try:
-        _run_batches(recipe, source, library, synthesiser, sheet, tally, manifest, result, progress)
-        manifest.status = "complete"
+        run.loop()
+        status = "complete"
     except KeyboardInterrupt:
-        manifest.status = "interrupted"
-        raise
-    except BaseException:
-        manifest.status = "failed"
+        status = "interrupted"
         raise
     finally:
-        result.samples, result.statistics = tally.samples, tally.statistics()
-        result.seconds = time.perf_counter() - started
         progress.stage("closing")
-        _close(recipe, source.schema, sheet, manifest, result)
-    _check_complete(recipe, result)
+        result = run.close(status)
+        result.seconds = time.perf_counter() - started
+    _check_complete(recipe, result, run.ledger)
     return result
 
 
-def _run_batches(
-    recipe: Recipe,
-    source: Source,
-    library: list[Exemplar],
-    synthesiser: Synthesiser,
-    sheet: ContactSheet,
-    tally: _Tally,
-    manifest: Manifest,
-    result: RunResult,
-    progress: Progress,
-) -> None:
-    """The loop: take a batch of plans, draw its dates, hand it to the writing thread."""
-    from changen_cli.writers import open_writer
+def _roles(source: Source) -> str:
+    """Say which classes change and which are never built on."""
+    names = source.schema.names
+    barred = ", ".join(names[index] for index in source.schema.forbidden_ids) or "no class is named like road or water"
+    building = source.schema.building_id
+    return f"changes: {names[building] if building is not None else 'nothing'}; never built on: {barred}"
 
-    writer = open_writer(recipe.output.format, result.output, source.schema)
 
-    def write(plan: Plan, images: UInt8Array) -> None:
-        sample = finish_sample(plan, images, recipe)
-        writer.write(sample)
-        sheet.add(sample)
-        tally.add(sample)
+class _Run:
+    """One run in the making."""
 
-    seen: set[str] = set()
-    pending: list[Future[None]] = []
-    plans = read_ahead(plan_samples(source, recipe, library), depth=2 * recipe.run.batch_size)
-    pool = ThreadPoolExecutor(1, thread_name_prefix="write")
-    try:
-        progress.stage("reading")
-        for batch in _batches(plans, recipe.run.batch_size, result, progress):
-            images = synthesise_batch(batch, synthesiser, recipe, progress)
-            # At most one batch waits to be written: that bounds memory, and errors surface soon.
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: Source,
+        library: list[Exemplar],
+        synthesiser: Synthesiser,
+        manifest: Manifest,
+        progress: Progress,
+    ) -> None:
+        from changen_cli.writers import open_writer
+        from changen_cli.writers.contact_sheet import ContactSheet
+
+        self.recipe, self.source, self.library = recipe, source, library
+        self.synthesiser, self.manifest, self.progress = synthesiser, manifest, progress
+        self.output = recipe.output_path
+        self.ledger = Ledger()
+        self.writer = open_writer(recipe.output.format, self.output, source.schema)
+        drawn_by = manifest.model.id if manifest.model else "exemplars only"
+        self.sheet = ContactSheet(source.schema, title=f"{Path(recipe.source.input).resolve().name}: {drawn_by}")
+
+    def loop(self) -> None:
+        """Take a batch of plans, draw its dates, hand it to the writing thread."""
+        size = self.recipe.run.batch_size
+        pending: list[Future[None]] = []
+        plans = read_ahead(plan_samples(self.source, self.recipe, self.library), depth=2 * size)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        try:
+            self.progress.stage("reading")
+            for batch in self._batches(plans, size):
+                images = synthesise_batch(batch, self.synthesiser, self.recipe, self.progress)
+                # At most one batch waits to be written: that bounds memory, and errors surface soon.
+                for future in pending:
+                    future.result()
+                pending = [pool.submit(self._write, plan, stack) for plan, stack in zip(batch, images, strict=True)]
+                self.progress.scene(self.ledger.images_done, self.ledger.samples)
+                self.progress.stage("reading")
             for future in pending:
                 future.result()
-            pending = [pool.submit(write, plan, stack) for plan, stack in zip(batch, images, strict=True)]
-            for plan in batch:
-                if plan.scene.id not in seen:
-                    seen.add(plan.scene.id)
-                    manifest.scenes.append(_scene_record(plan.scene))
-            result.scenes = len(seen)
-            progress.scene(len({record["path"] for record in manifest.scenes}) + len(result.skipped), tally.samples)
-            progress.stage("reading")
-        for future in pending:
-            future.result()
-        progress.scene(len({record["path"] for record in manifest.scenes}) + len(result.skipped), tally.samples)
-    finally:
-        pool.shutdown(wait=True)
-        plans.close()
-        if tally.samples:
-            writer.close()
-        else:
-            writer.abandon()
+            self.progress.scene(self.ledger.images_done, self.ledger.samples)
+        finally:
+            pool.shutdown(wait=True)
+            plans.close()
+
+    def _write(self, plan: Plan, images: UInt8Array) -> None:
+        sample = finish_sample(plan, images, self.recipe)
+        self.writer.write(sample)
+        self.sheet.add(sample)
+        self.ledger.add(sample)
+
+    def _batches(self, plans: Generator[Plan | Skip, None, None], size: int) -> Iterator[list[Plan]]:
+        """Group plans; scenes and skips are noted on the way."""
+
+        def wanted() -> Iterator[Plan]:
+            for item in plans:
+                if isinstance(item, Skip):
+                    self.ledger.skip(item)
+                    self.progress.note(f"skipped {item.path}: {item.reason}")
+                else:
+                    for line in self.ledger.use(item.scene):
+                        self.progress.note(line)
+                    yield item
+
+        source = wanted()
+        while batch := list(islice(source, size)):
+            yield batch
+
+    def close(self, status: Status) -> RunResult:
+        """Write tables, preview, card and the completed manifest; a run without a sample leaves nothing."""
+        ledger = self.ledger
+        result = RunResult(
+            self.output,
+            samples=ledger.samples,
+            scenes=len(ledger.scenes),
+            skipped=ledger.skipped,
+            failed=ledger.failed_images,
+            statistics=ledger.statistics(),
+        )
+        if not ledger.samples:
+            self.writer.abandon()
+            clear_output(self.output)
+            return result
+        self.manifest.status = "failed"
+        ledger.complete(self.manifest)
+        try:
+            self.writer.close()
+            result.preview = self.sheet.save(self.output / "preview.png")
+            from changen_cli.writers.card import write_card
+
+            write_card(self.output, card_facts(self.recipe, self.source.schema, self.manifest))
+            self.manifest.status = status
+        finally:
+            self.manifest.save(self.output)
+        return result
 
 
-def _batches(
-    plans: Generator[Plan | Skip, None, None], size: int, result: RunResult, progress: Progress
-) -> Iterator[list[Plan]]:
-    """Group plans; skips are noted on the way."""
-
-    def wanted() -> Iterator[Plan]:
-        for item in plans:
-            if isinstance(item, Skip):
-                result.skipped.append(item)
-                result.failed += item.failed
-                progress.note(f"skipped {item.path}: {item.reason}")
-            else:
-                yield item
-
-    source = wanted()
-    while batch := list(islice(source, size)):
-        yield batch
-
-
-def _scene_record(scene: Scene) -> dict[str, Any]:
-    return {
-        "id": scene.id,
-        "group": scene.group,
-        "path": scene.source_path,
-        "height": scene.image.shape[0],
-        "width": scene.image.shape[1],
-        "crs": bool(scene.crs),
-        "notes": scene.notes,
-    }
-
-
-def _close(recipe: Recipe, schema: ClassSchema, sheet: ContactSheet, manifest: Manifest, result: RunResult) -> None:
-    """Write the preview, the card and the completed manifest."""
-    from changen_cli.writers.card import write_card
-
-    manifest.counts = {
-        "samples": result.samples,
-        "scenes": result.scenes,
-        "skipped": len(result.skipped),
-        "failed": result.failed,
-    }
-    manifest.statistics = result.statistics
-    manifest.skipped = [{"path": s.path, "reason": s.reason, "failed": s.failed} for s in result.skipped]
-    if result.samples:
-        result.preview = sheet.save(result.output / "preview.png")
-        write_card(result.output, card_facts(recipe, schema, manifest, result))
-    manifest.save(result.output)
-
-
-def card_facts(recipe: Recipe, schema: ClassSchema, manifest: Manifest, result: RunResult) -> dict[str, Any]:
-    """Collect what the dataset card tells from the manifest."""
-    model = manifest.model
-    statistics = result.statistics
-    return {
-        "name": result.output.name,
-        "layout": recipe.output.format,
-        "splits": {"train": result.samples},
-        "dates": recipe.events.steps + 1,
-        "classes": list(schema.names),
-        "event_kinds": list(recipe.events.kinds),
-        "step_count": recipe.events.steps,
-        "seed": recipe.seed,
-        "unchanged": f"{recipe.synthesis.unchanged}: {manifest.unchanged_pixels}",
-        "model": model.id if model else "none",
-        "model_license": model.license if model else "",
-        "version": manifest.versions["changen"],
-        "georeferenced": any(record["crs"] for record in manifest.scenes),
-        "sources": [{"name": Path(recipe.source.input).resolve().name, "license": "see the source dataset"}],
-        "figures": {
-            "samples": result.samples,
-            "events": ", ".join(f"{count} {kind}" for kind, count in statistics.get("events", {}).items()) or "none",
-            "mean changed share of a step": f"{statistics.get('changed_share_mean', 0):.2%}",
-        },
-        "preview": "preview.png",
-    }
-
-
-def _check_complete(recipe: Recipe, result: RunResult) -> None:
+def _check_complete(recipe: Recipe, result: RunResult, ledger: Ledger) -> None:
     """Raise when too little of the input could be used."""
-    tried = result.failed + result.scenes
     if not result.samples:
         reasons = "; ".join(f"{skip.path}: {skip.reason}" for skip in result.skipped[:3])
         raise IncompleteError(f"no sample could be made of {recipe.source.input} ({reasons or 'it holds no scene'})")
-    if result.failed > recipe.source.max_skipped * tried:
+    if result.failed > recipe.source.max_skipped * ledger.images_done:
         raise IncompleteError(
-            f"{result.failed} of {tried} scenes failed, more than --max-skipped {recipe.source.max_skipped:.0%}",
+            f"{result.failed} of {ledger.images_done} images failed, more than --max-skipped "
+            f"{recipe.source.max_skipped:.0%}",
             f"The samples of the others are in {result.output}; the manifest lists the reasons",
         )

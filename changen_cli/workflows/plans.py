@@ -91,6 +91,7 @@ def plan_samples(source: Source, recipe: Recipe, library: list[Exemplar]) -> Ite
                 yield simulate(item, source.schema, recipe, variant, known)
             except ChangenError as error:
                 yield Skip(item.source_path, str(error))
+                break
         used += 1
         if recipe.limit is not None and used >= recipe.limit:
             return

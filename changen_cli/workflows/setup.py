@@ -17,16 +17,13 @@ from changen_cli.core.types import ClassSchema, Exemplar, Scene
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
     from changen_cli.synthesis.pipeline import ChangenPipeline
-    from changen_cli.synthesis.schedulers import SchedulerName
-    from changen_cli.synthesis.synthesiser import Synthesiser
+    from changen_cli.synthesis.synthesiser import SynthesisSettings
 
 # Enough roofs to choose from, and the same ones whatever the limit, the order of work, or the size of the folder.
 LIBRARY_SCENES = 24
 LIBRARY_EXEMPLARS_PER_SCENE = 40
 BUNDLED = Path(__file__).parent.parent / "data" / "models"
 SAMPLE = BUNDLED.parent / "sample"
-# The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
-_OURS = ("README.md", "classes.json", "preview.png", "train", "data", ".staging", FILE_NAME)
 
 
 @dataclass(frozen=True)
@@ -81,35 +78,25 @@ def model_path(name: str) -> Path:
     raise ModelError(f"model {name!r} is neither bundled ({names}) nor a file or folder", "See --model")
 
 
-def load_synthesiser(
-    recipe: Recipe, compute: Compute, schema: ClassSchema, library: list[Exemplar]
-) -> tuple[Synthesiser, ModelRecord | None]:
-    """Load the model and set up the sampler; an exemplar start of strength 0 needs no model.
+def synthesis_settings(recipe: Recipe) -> SynthesisSettings:
+    """The recipe's way of drawing dates."""
+    from changen_cli.synthesis.synthesiser import SynthesisSettings
 
-    Raises:
-        ModelError: When the model cannot be read.
-    """
-    from changen_cli.synthesis.synthesiser import Synthesiser, SynthesisSettings
-
-    settings = recipe.synthesis
-    chosen = SynthesisSettings(
-        start=settings.start,
-        strength=settings.strength,
-        inference_steps=settings.inference_steps,
-        guidance_ratio=settings.guidance_ratio,
-        extent=settings.extent,
+    section = recipe.synthesis
+    return SynthesisSettings(
+        start=section.start,
+        strength=section.strength,
+        inference_steps=section.inference_steps,
+        guidance_ratio=section.guidance_ratio,
+        extent=section.extent,
     )
-    if not chosen.needs_model:
-        return Synthesiser(None, chosen, schema, library), None
-    pipeline, record = load_pipeline(settings.model, settings.scheduler, compute)
-    return Synthesiser(pipeline, chosen, schema, library), record
 
 
-def load_pipeline(name: str, scheduler: SchedulerName, compute: Compute) -> tuple[ChangenPipeline, ModelRecord]:
-    """Load a model by name or path and give it a scheduler.
+def load_pipeline(recipe: Recipe, compute: Compute) -> tuple[ChangenPipeline | None, ModelRecord | None]:
+    """Load the recipe's model and give it a scheduler; nothing for an exemplar start of strength 0, which needs none.
 
     Raises:
-        ModelError: When there is none of that name, or it cannot be read or used.
+        ModelError: When there is no such model, or it cannot be read or used.
     """
     import torch
 
@@ -117,6 +104,9 @@ def load_pipeline(name: str, scheduler: SchedulerName, compute: Compute) -> tupl
     from changen_cli.synthesis.pipeline import ChangenPipeline
     from changen_cli.synthesis.schedulers import make_scheduler
 
+    if not synthesis_settings(recipe).needs_model:
+        return None, None
+    name = recipe.synthesis.model
     path = model_path(name)
     model = load_model(path)
     if model.config["codec"] != "pixel":
@@ -131,7 +121,7 @@ def load_pipeline(name: str, scheduler: SchedulerName, compute: Compute) -> tupl
         license=model.config["license"],
         facts=read_facts(path),
     )
-    return ChangenPipeline(model, make_scheduler(scheduler, model.config)), record
+    return ChangenPipeline(model, make_scheduler(recipe.synthesis.scheduler, model.config)), record
 
 
 def build_library(source: Source) -> list[Exemplar]:
@@ -177,13 +167,17 @@ def prepare_output(recipe: Recipe) -> Path:
 
 
 def clear_output(path: Path) -> None:
-    """Remove what an earlier run wrote, and nothing else."""
-    for name in _OURS:
-        target = path / name
-        if target.is_dir():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+    """Remove what an earlier run wrote, and nothing else; the folder too when nothing else lies in it."""
+    from changen_cli.writers.base import remove_dataset
+
+    if not path.is_dir():
+        return
+    remove_dataset(path)
+    # The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
+    for name in ("README.md", "classes.json", "preview.png", FILE_NAME):
+        (path / name).unlink(missing_ok=True)
+    if not any(path.iterdir()):
+        path.rmdir()
 
 
 def unpack_sample(folder: Path) -> int:

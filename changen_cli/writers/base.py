@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -269,3 +270,27 @@ class Staging:
     def _load(self, sample_id: str) -> Row:
         row: Row = json.loads((self.folder / f"{sample_id}.json").read_text(encoding="utf-8"))
         return row
+
+
+# What a writer calls its files; anything else in a dataset folder is the user's.
+_OUR_FILES = (
+    re.compile(r"[^/]+/(images|masks)/[^/]+_t\d+\.(png|tif)"),
+    re.compile(r"[^/]+/changes/[^/]+_t\d+_t\d+\.(png|tif)"),
+    re.compile(r"[^/]+/events/[^/]+\.jsonl"),
+    re.compile(r"[^/]+/metadata\.jsonl"),
+    re.compile(r"data/[^/]+-\d{5}-of-\d{5}\.parquet"),
+)
+
+
+def remove_dataset(out: Path) -> None:
+    """Remove the samples and tables a writer left in ``out``, and the folders that are empty then."""
+    Staging(out).clear()
+    for split in sorted(path for path in out.iterdir() if path.is_dir() and not path.is_symlink()):
+        for path in sorted(split.rglob("*"), reverse=True):  # files before the folder they lie in
+            if path.is_dir() and not path.is_symlink():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif any(pattern.fullmatch(path.relative_to(out).as_posix()) for pattern in _OUR_FILES):
+                path.unlink()
+        if not any(split.iterdir()):
+            split.rmdir()

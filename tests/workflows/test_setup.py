@@ -68,15 +68,25 @@ def test_the_library_depends_on_the_folder_only(xbd_tree: Path, monkeypatch) -> 
 
 
 def test_clearing_removes_only_what_a_run_writes(tmp_path: Path) -> None:
-    for name in ("train/images/a.png", "data/train-0.parquet", ".staging/a.json", "keep/train/a.png", "keep.txt"):
+    ours = (
+        "train/images/a_v00_t0.png",
+        "train/masks/a_v00_t0.tif",
+        "train/changes/a_v00_t0_t1.png",
+        "train/events/a_v00.jsonl",
+        "train/metadata.jsonl",
+        "data/train-00000-of-00001.parquet",
+        ".staging/a.json",
+    )
+    theirs = ("data/keep.txt", "keep/train/a.png", "keep.txt", "train/images/holiday.png", "train/mine/a_t0.png")
+    for name in (*ours, *theirs):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
     for name in ("README.md", "classes.json", "manifest.json", "preview.png"):
         (tmp_path / name).write_text("x")
     clear_output(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["keep", "keep.txt"]
-    assert (tmp_path / "keep" / "train" / "a.png").exists()
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == sorted(theirs)
+    assert not (tmp_path / "train" / "events").exists()
     clear_output(tmp_path)
     clear_output(tmp_path / "nowhere")
 

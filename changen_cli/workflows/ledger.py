@@ -1,0 +1,159 @@
+"""What a run used, skipped and made; from it the manifest, the dataset card and the closing line are written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from changen_cli.core.manifest import Manifest
+from changen_cli.core.recipe import Recipe
+from changen_cli.core.types import ClassSchema, Scene, Skip, TimeSeries
+
+UNCHANGED = {
+    "exact": "bit-identical to date 0 outside the redrawn areas; |A-B| gives the change away",
+    "reacquired": "every date, date 0 too, passed through its own draw of optics, gain and sensor noise",
+}
+
+
+class Ledger:
+    """Running account of one run.
+
+    :meth:`add` is called by the writing thread, everything else by the main one.
+
+    Attributes:
+        scenes: One record per scene (tile) used, as the manifest lists it.
+        skipped: Scenes that were not used.
+        samples: Samples written.
+    """
+
+    def __init__(self) -> None:
+        self.scenes: list[dict[str, Any]] = []
+        self.skipped: list[Skip] = []
+        self.samples = self.negatives = 0
+        self._ids: set[str] = set()
+        self._used: set[str] = set()
+        self._unused: set[str] = set()
+        self._failed: set[str] = set()
+        self._told: set[str] = set()
+        self._events: Counter[str] = Counter()
+        self._shares: list[float] = []
+        self._met = 0
+        self._residuals_m: list[float] = []
+
+    def use(self, scene: Scene) -> list[str]:
+        """Note a scene; returns lines about how it was read that nobody was told yet."""
+        if scene.id in self._ids:
+            return []
+        self._ids.add(scene.id)
+        self._used.add(scene.source_path)
+        self.scenes.append(
+            {
+                "id": scene.id,
+                "group": scene.group,
+                "path": scene.source_path,
+                "height": scene.image.shape[0],
+                "width": scene.image.shape[1],
+                "crs": bool(scene.crs),
+                "notes": scene.notes,
+            }
+        )
+        residual = scene.notes.get("georeference", {}).get("rms_m")
+        if residual is not None:
+            self._residuals_m.append(float(residual))
+        lines = []
+        bands = scene.notes.get("bands", {})
+        if bands.get("left_out"):
+            lines.append(f"bands {bands['used']} are used, {bands['left_out']} left out")
+        if scene.notes.get("stretch"):
+            lines.append("values were stretched to 8 bits; the manifest holds the limits of every scene")
+        new = [line for line in lines if line not in self._told]
+        self._told.update(new)
+        return [f"{line} (first in {scene.source_path})" for line in new]
+
+    def skip(self, skip: Skip) -> None:
+        """Note a scene that cannot be used."""
+        self.skipped.append(skip)
+        self._unused.add(skip.path)
+        if skip.failed:
+            self._failed.add(skip.path)
+
+    def add(self, sample: TimeSeries) -> None:
+        """Note a written sample."""
+        self.samples += 1
+        if sample.info.get("negative"):
+            self.negatives += 1
+            return
+        self._events.update(event.kind for event in sample.events)
+        self._shares += [report.reached for report in sample.reports]
+        self._met += sum(report.met for report in sample.reports)
+
+    @property
+    def images_done(self) -> int:
+        """Source images gone through."""
+        return len(self._used | self._unused)
+
+    @property
+    def failed_images(self) -> int:
+        """Source images that are broken."""
+        return len(self._failed)
+
+    def statistics(self) -> dict[str, Any]:
+        """Figures over all samples in which something was to change."""
+        steps = len(self._shares)
+        figures: dict[str, Any] = {
+            "events": dict(sorted(self._events.items())),
+            "negatives": self.negatives,
+            "steps": steps,
+            "steps_with_asked_area": self._met,
+            "changed_share_mean": round(float(np.mean(self._shares)), 5) if steps else 0.0,
+        }
+        if self._residuals_m:
+            figures["georeference_fitted"] = {
+                "scenes": len(self._residuals_m),
+                "worst_rms_m": round(max(self._residuals_m), 4),
+            }
+        return figures
+
+    def complete(self, manifest: Manifest) -> None:
+        """Fill the manifest."""
+        manifest.counts = {
+            "samples": self.samples,
+            "scenes": len(self.scenes),
+            "skipped": len(self.skipped),
+            "failed": self.failed_images,
+        }
+        manifest.scenes = self.scenes
+        manifest.skipped = [{"path": s.path, "reason": s.reason, "failed": s.failed} for s in self.skipped]
+        manifest.statistics = self.statistics()
+
+
+def card_facts(recipe: Recipe, schema: ClassSchema, manifest: Manifest) -> dict[str, Any]:
+    """Collect what the dataset card tells."""
+    model, statistics = manifest.model, manifest.statistics
+    events = ", ".join(f"{count} {kind}" for kind, count in statistics["events"].items()) or "none"
+    return {
+        "name": recipe.output_path.name,
+        "layout": recipe.output.format,
+        "splits": {"train": manifest.counts["samples"]},
+        "dates": recipe.events.steps + 1,
+        "classes": list(schema.names),
+        "event_kinds": list(recipe.events.kinds),
+        "step_count": recipe.events.steps,
+        "seed": recipe.seed,
+        "unchanged": f"{recipe.synthesis.unchanged}: {manifest.unchanged_pixels}",
+        "model": model.id if model else "none: real pixels only",
+        "model_license": model.license if model else "",
+        "version": manifest.versions["changen"],
+        "georeferenced": any(record["crs"] for record in manifest.scenes),
+        "sources": [{"name": Path(recipe.source.input).resolve().name, "license": "see the source dataset"}],
+        "figures": {
+            "samples": manifest.counts["samples"],
+            "samples without change": statistics["negatives"],
+            "events": events,
+            "mean changed share of a step": f"{statistics['changed_share_mean']:.2%}",
+        },
+        "preview": "preview.png",
+    }
