@@ -10,11 +10,13 @@ from typing import Literal
 
 from changen_cli.core.types import Skip
 from changen_cli.sources.walk import (
+    BAD_NAME,
     MASK_SUFFIXES,
     Folder,
     is_image_folder,
     is_mask_folder,
     list_folder,
+    printable,
     scene_id,
     walk,
 )
@@ -34,9 +36,10 @@ class Candidate:
         id: The scene's id.
         group: The scene's group.
         path: The image.
-        relative: The same below the input folder, with ``/``.
+        relative: The same below the input folder, with ``/``, printable.
         label: The label JSON, mask or target; None for an unlabelled image.
-        problem: Why it cannot be used although its file is fine; empty when it can.
+        problem: Why it cannot be used, known without opening it; empty when it can.
+        failed: Whether the problem is a fault, rather than that the image is out of scope.
     """
 
     id: str
@@ -45,6 +48,7 @@ class Candidate:
     relative: str
     label: Path | None = None
     problem: str = ""
+    failed: bool = False
 
 
 def find_candidates(root: Path, layout: Layout) -> Iterator[Candidate | Skip]:
@@ -136,6 +140,9 @@ def _distinct(
         problem = f"has the same name as {owner}, which is used" if owner != name else ""
         if not problem and label is None:
             problem = missing
+        failed = printable(name) != name
+        if failed:
+            problem = BAD_NAME
         identity = scene_id(folder.prefix, stem)
         group = identity if group_by_folder else scene_id((), stem)
-        yield Candidate(identity, group, folder.path / name, folder.relative(name), label, problem)
+        yield Candidate(identity, group, folder.path / name, folder.relative(name), label, problem, failed)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from changen_cli.core.errors import SceneError, UsageError
 from changen_cli.core.types import ClassSchema, Scene, Skip
@@ -15,13 +22,28 @@ from changen_cli.sources.candidates import (
     is_xbd_folder,
     pair_folders,
 )
-from changen_cli.sources.walk import IMAGE_SUFFIXES, Folder, is_changen_output, walk
+from changen_cli.sources.walk import (
+    IMAGE_SUFFIXES,
+    Folder,
+    is_changen_output,
+    is_image_folder,
+    is_mask_folder,
+    list_folder,
+    walk,
+)
+
+if TYPE_CHECKING:
+    from changen_cli.sources.masks import Meaning
 
 __all__ = ["Layout", "Source", "detect_layout", "open_source"]
 
 _SHOWN_FOLDERS = 4
 _PEEKED = 8
 """So many files are tried to check options against the first readable one."""
+_DECIDING = 64
+"""So many readable masks are looked at to decide what 255 is in all of them, …"""
+_TRIED = 1024
+"""… among so many files at most."""
 _FORCE_IMAGES = "pass --layout images to ignore the masks"
 
 
@@ -35,6 +57,9 @@ class Source:
         root: The input folder.
         layout: How it is laid out.
         schema: The classes of the masks.
+        meaning_of_255: What 255 is in the masks: decided once for all of them, so that a tile that holds nothing but
+            0 and 255 is read like the others. None where the masks looked at hold neither 1 nor 255, and in layouts
+            other than ``pairs``.
     """
 
     def __init__(
@@ -47,10 +72,12 @@ class Source:
         res: int | None = None,
         upsample: bool = False,
         bands: tuple[int, ...] | None = None,
+        meaning_of_255: Meaning | None = None,
     ) -> None:
         self.root = root
         self.layout: Layout = layout
         self.schema = schema
+        self.meaning_of_255 = meaning_of_255
         self._named = named
         self._res = res
         self._upsample = upsample
@@ -66,10 +93,17 @@ class Source:
                 yield candidate
                 continue
             if candidate.problem:
-                yield Skip(candidate.relative, candidate.problem, failed=False)
+                yield Skip(candidate.relative, candidate.problem, failed=candidate.failed)
                 continue
             try:
-                scene = read_scene(candidate, self.schema, self._bands, named=self._named, is_xbd=self.layout == "xbd")
+                scene = read_scene(
+                    candidate,
+                    self.schema,
+                    self._bands,
+                    named=self._named,
+                    is_xbd=self.layout == "xbd",
+                    meaning=self.meaning_of_255,
+                )
             except SceneError as error:
                 yield Skip(candidate.relative, str(error))
                 continue
@@ -102,7 +136,8 @@ class Source:
             kinds = kinds.replace("labels/", "labels/*.json").replace("targets/", "targets/*_target.png")
             return f"xBD layout: pre-disaster images under {where} with {kinds or 'no labels'}"
         if self.layout == "pairs":
-            return f"pairs layout: images under {where} with masks of the same name in {kinds or 'no folder'}"
+            text = f"pairs layout: images under {where} with masks of the same name in {kinds or 'no folder'}"
+            return f"{text}, where 255 is {self.meaning_of_255}" if self.meaning_of_255 else text
         return f"images layout: unlabelled images under {where}"
 
 
@@ -114,7 +149,8 @@ def detect_layout(root: Path) -> Layout:
     * ``images``: images, and no mask folder anywhere.
 
     Raises:
-        UsageError: There is no such folder, it holds no images, or mask folders in it fit none of them.
+        UsageError: There is no such folder, it holds no images, mask folders in it fit none of them, or it is an
+            images folder whose labels lie beside it.
     """
     _check_root(root)
     mask_folder = ""
@@ -133,6 +169,12 @@ def detect_layout(root: Path) -> Layout:
         raise UsageError(
             f"{root} has masks in {mask_folder}/, but no mask is named like an image in an images/ folder beside it",
             f"Put images and masks of the same name into images/ and masks/, or {_FORCE_IMAGES}",
+        )
+    parent = _labelled_parent(root)
+    if parent is not None:
+        raise UsageError(
+            f"{root} holds images only, their masks or labels lie beside it",
+            f"Give {parent}{os.sep} instead, or {_FORCE_IMAGES}",
         )
     return "images"
 
@@ -169,17 +211,22 @@ def open_source(
         layout = detect_layout(root)
     else:
         _check_layout(root, layout)
-    source = Source(
+    schema = _schema(layout, classes)
+    if bands is not None:
+        _check_bands(root, layout, bands)
+    meaning: Meaning | None = None
+    if layout == "pairs":
+        meaning = "unknown" if classes is not None else _decide_255(root, schema)
+    return Source(
         root,
         layout,
-        _schema(layout, classes),
+        schema,
         named=classes is not None,
         res=res,
         upsample=upsample,
         bands=bands,
+        meaning_of_255=meaning,
     )
-    _peek(source, bands)
-    return source
 
 
 def _check_root(root: Path) -> None:
@@ -192,8 +239,9 @@ def _check_root(root: Path) -> None:
 
 
 def _no_images(root: Path) -> UsageError:
+    unread = next((f" ({folder.relative()}: {folder.error})" for folder in walk(root) if folder.error), "")
     return UsageError(
-        f"no images in {root}", f"Looked for {', '.join(IMAGE_SUFFIXES)} at any depth, hidden folders aside"
+        f"no images in {root}{unread}", f"Looked for {', '.join(IMAGE_SUFFIXES)} at any depth, hidden folders aside"
     )
 
 
@@ -212,6 +260,11 @@ def _check_layout(root: Path, layout: Layout) -> None:
             return
     if not found:
         raise _no_images(root)
+    parent = _labelled_parent(root)
+    if parent is not None:
+        raise UsageError(
+            f"{root} holds images only, their masks or labels lie beside it", f"Give {parent}{os.sep} instead"
+        )
     if layout == "xbd":
         raise UsageError(
             f"{root} is not laid out as xBD",
@@ -226,6 +279,21 @@ def _check_layout(root: Path, layout: Layout) -> None:
 def _has_pair(root: Path, folder: Folder) -> bool:
     items = folder_candidates(root, folder, "pairs")
     return any(isinstance(item, Candidate) and item.label is not None for item in items)
+
+
+def _labelled_parent(root: Path) -> Path | None:
+    """The folder to give instead, if ``root`` is an images folder whose masks or labels lie beside it."""
+    here = Path(os.path.abspath(root))  # not resolved: a linked folder has its masks beside the link
+    try:
+        if not is_image_folder(here.name) or not any(map(is_mask_folder, list_folder(here.parent)[1])):
+            return None
+    except OSError:
+        return None
+    for folder in walk(root):
+        seen = replace(folder, path=here.joinpath(*folder.parts), parts=(here.name, *folder.parts))
+        if is_xbd_folder(seen) or _has_pair(here.parent, seen):
+            return root.parent if root.name == here.name else here.parent
+    return None
 
 
 def _schema(layout: Layout, classes: tuple[str, ...] | None) -> ClassSchema:
@@ -247,38 +315,49 @@ def _schema(layout: Layout, classes: tuple[str, ...] | None) -> ClassSchema:
     return schema
 
 
-def _peek(source: Source, bands: tuple[int, ...] | None) -> None:
-    """Check options against the first readable files, so that a wrong one fails at once and not file by file."""
-    check_mask = source.layout == "pairs" and not source._named
-    if bands is None and not check_mask:
-        return
-    from changen_cli.sources.masks import to_class_ids
-    from changen_cli.sources.raster import BandsError, read_image, read_mask
+def _check_bands(root: Path, layout: Layout, bands: tuple[int, ...]) -> None:
+    """Raise UsageError if the first readable image lacks a band, so that a wrong option fails at once."""
+    from changen_cli.sources.raster import BandsError, read_image
 
-    tried = 0
-    for candidate in find_candidates(source.root, source.layout):
-        if isinstance(candidate, Skip) or candidate.problem:
-            continue
-        tried += 1
-        if tried > _PEEKED or (bands is None and not check_mask):
+    usable = (item for item in find_candidates(root, layout) if isinstance(item, Candidate) and not item.problem)
+    for candidate in islice(usable, _PEEKED):
+        try:
+            read_image(candidate.path, bands)
             return
-        if bands is not None:
+        except BandsError as error:
+            raise UsageError(f"{candidate.path} {error}") from error
+        except SceneError:
+            continue
+
+
+def _decide_255(root: Path, schema: ClassSchema) -> Meaning | None:
+    """Find out what 255 is in masks without named classes.
+
+    Raises:
+        UsageError: The first readable mask is not binary, so its classes must be named.
+    """
+    from changen_cli.sources.masks import meaning_of_255
+
+    return meaning_of_255(islice(_binary_masks(root, schema), _DECIDING))
+
+
+def _binary_masks(root: Path, schema: ClassSchema) -> Iterator[tuple[npt.NDArray[np.integer[Any]], int | None]]:
+    from changen_cli.sources.masks import to_class_ids
+    from changen_cli.sources.raster import read_mask
+
+    first = True
+    usable = (item for item in find_candidates(root, "pairs") if isinstance(item, Candidate) and not item.problem)
+    for path in islice((item.label for item in usable if item.label is not None), _TRIED):
+        try:
+            values, nodata = read_mask(path)
+        except SceneError:
+            continue
+        if first:
             try:
-                read_image(candidate.path, bands)
-                bands = None
-            except BandsError as error:
-                raise UsageError(f"{candidate.path} {error}") from error
-            except SceneError:
-                continue
-        if check_mask and candidate.label is not None:
-            try:
-                values, nodata = read_mask(candidate.label)
-            except SceneError:
-                continue
-            check_mask = False
-            try:
-                to_class_ids(values, nodata, source.schema, named=False)
+                to_class_ids(values, nodata, schema, named=False, meaning="unknown")
             except SceneError as error:
                 raise UsageError(
-                    f"{candidate.label}: {error}", "Name the classes in id order: --classes background,building,…"
+                    f"{path}: {error}", "Name the classes in id order: --classes background,building,…"
                 ) from error
+        first = False
+        yield values, nodata

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from changen_cli.core.types import GeoTransform
 
 if TYPE_CHECKING:
+    from affine import Affine
     from rasterio.crs import CRS
 
 Points = npt.NDArray[np.float64]
@@ -20,6 +21,7 @@ Points = npt.NDArray[np.float64]
 
 MAX_RMS_M = 5.0
 """A fitted georeference that misses its own vertices by more is wrong and not used."""
+NOT_PLACED = "the file names a reference system, but not where in it the image lies"
 _ROUNDS = 10
 
 
@@ -29,6 +31,11 @@ def metres_per_degree(latitude: float) -> tuple[float, float]:
     lon = 111412.84 * math.cos(phi) - 93.5 * math.cos(3 * phi) + 0.118 * math.cos(5 * phi)
     lat = 111132.92 - 559.82 * math.cos(2 * phi) + 1.175 * math.cos(4 * phi)
     return lon, lat
+
+
+def is_placed(transform: Affine) -> bool:
+    """Whether a file says where it lies: without a geotransform, pixel numbers stand in for coordinates."""
+    return transform != transform.identity()
 
 
 def ground_sampling_distance(crs: CRS, transform: GeoTransform, shape: tuple[int, int]) -> float | None:

@@ -20,13 +20,16 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from changen_cli.core.errors import SceneError
 from changen_cli.core.types import BoolArray, GeoTransform, UInt8Array
-from changen_cli.sources.georeference import ground_sampling_distance
+from changen_cli.sources.georeference import NOT_PLACED, ground_sampling_distance, is_placed
 
 MAX_PIXELS = 170_000_000
 """Larger files are refused from their header, before anything is decoded. Below Pillow's own hard limit."""
 _PERCENTILES = (2.0, 98.0)
 _SAMPLE_PX = 4_000_000
 """Percentiles are taken on a regular subsample of about this many pixels, so that they cost no memory."""
+_EMPTY_PX = 1024
+"""Zeros inside the image are missing data where more of them are connected; fewer are dark ground."""
+_BLOCK_ROWS = 1024
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_SIGNATURE = b"\xff\xd8\xff"
 _LFS_POINTER = b"version https://git-lfs"
@@ -46,7 +49,8 @@ class Raster:
         crs: Reference system as WKT, or None.
         transform: Geotransform; None exactly when ``crs`` is.
         gsd_m: Metres per pixel, or None.
-        notes: ``bands`` (used and left out, 1-based) and ``stretch`` where they apply.
+        notes: ``bands`` (used and left out, 1-based), ``stretch`` and ``georeference`` (why there is none), where they
+            apply.
     """
 
     image: UInt8Array
@@ -76,12 +80,13 @@ def read_image(path: Path, bands: tuple[int, ...] | None = None) -> Raster:
         return _read_gdal(path, bands)
     stored = _read_pillow(path)
     used, notes = _choose_bands(bands, stored.shape[2], None)
-    has_alpha = stored.shape[2] in (2, 4)
-    if has_alpha and bands is None:
-        notes = {}  # leaving out alpha is no news
-    nodata = stored[:, :, -1] == 0 if has_alpha else None
+    nodata = None
+    if stored.shape[2] in (2, 4) and _is_alpha(stored[:, :, -1]):
+        nodata = _hidden(stored[:, :, -1])
+        if bands is None:
+            notes = {}  # leaving out alpha is no news
     image, stretched = _to_uint8(stored[:, :, [band - 1 for band in used]], nodata)
-    return Raster(image, nodata if nodata is not None and nodata.any() else None, notes={**notes, **stretched})
+    return Raster(image, nodata, notes={**notes, **stretched})
 
 
 def read_mask(path: Path) -> tuple[npt.NDArray[np.integer[Any]], int | None]:
@@ -176,6 +181,8 @@ def _read_pillow(path: Path) -> npt.NDArray[Any]:
         transparent = "transparency" in picture.info
         if picture.mode in ("P", "PA"):
             pixels = np.array(picture.convert("RGBA" if transparent or picture.mode == "PA" else "RGB"))
+            if pixels.shape[2] == 4:  # the alpha of a palette has many values at soft edges, but is never measured
+                pixels[:, :, 3] = np.where(pixels[:, :, 3] > 0, 255, 0)
         elif picture.mode in ("RGB", "L") and transparent:
             pixels = np.array(picture.convert("RGBA" if picture.mode == "RGB" else "LA"))
         elif picture.mode in ("L", "LA", "RGB", "RGBA", "I;16", "I;16B", "I", "F"):
@@ -215,6 +222,8 @@ def _read_gdal(path: Path, bands: tuple[int, ...] | None) -> Raster:
             pixels = np.moveaxis(dataset.read(list(used)), 0, 2)
         nodata = _merge(nodata, _declared_nodata(dataset, pixels, used))
         crs = dataset.crs
+        if crs and not is_placed(dataset.transform):
+            crs, notes = None, {**notes, "georeference": {"not_used": NOT_PLACED}}
         transform: GeoTransform | None = None
         gsd_m = None
         if crs:
@@ -222,26 +231,59 @@ def _read_gdal(path: Path, bands: tuple[int, ...] | None) -> Raster:
             transform = (t.a, t.b, t.c, t.d, t.e, t.f)
             gsd_m = ground_sampling_distance(crs, transform, dataset.shape)
     if pixels.dtype != np.uint8 and alpha is None:
-        # Black borders without a nodata tag are the rule in 16-bit mosaics; real ground is never 0 in all bands.
-        nodata = _merge(nodata, (pixels == 0).all(axis=2))
+        # Black borders without a nodata tag are the rule in 16-bit mosaics.
+        nodata = _merge(nodata, _empty((pixels == 0).all(axis=2)))
     image, stretched = _to_uint8(pixels, nodata)
     nodata = nodata if nodata is not None and nodata.any() else None
     return Raster(image, nodata, crs.to_wkt() if crs else None, transform, gsd_m, {**notes, **stretched})
 
 
 def _alpha(dataset: Any) -> tuple[int | None, BoolArray | None]:
-    """Find the alpha band (1-based) and the pixels it hides.
-
-    A band tagged alpha with many different values is a measured band in disguise: the near infrared of four-band
-    aerial imagery is often tagged so, and its zeros are water, not missing data.
-    """
+    """Find the alpha band (1-based) and the pixels it hides."""
     for band, colour in enumerate(dataset.colorinterp, start=1):
         if colour == ColorInterp.alpha and dataset.count > 1:
             values = dataset.read(band)
-            hidden = values == 0
-            if (hidden | (values == values.max())).all():
-                return band, hidden if not hidden.all() else None
+            if _is_alpha(values):
+                return band, _hidden(values)
     return None, None
+
+
+def _is_alpha(values: npt.NDArray[Any]) -> bool:
+    """Whether a band that stands in the place of alpha is one: it holds 0 and one other value at most.
+
+    One with many different values is a measured band in disguise: the near infrared of four-band aerial imagery is
+    often tagged so, and its zeros are water, not missing data.
+    """
+    return bool(((values == 0) | (values == values.max())).all())
+
+
+def _hidden(alpha: npt.NDArray[Any]) -> BoolArray | None:
+    """The pixels an alpha band hides; one that would hide everything, or hides nothing, gives None."""
+    hidden: BoolArray = alpha == 0
+    return hidden if hidden.any() and not hidden.all() else None
+
+
+def _empty(zero: BoolArray) -> BoolArray | None:
+    """Of the pixels that are 0 in all bands, those without image content: black borders and large holes.
+
+    Deep shadow and water are 0 in places too, so a component of zeros counts only if it has more than one pixel and
+    touches the border, or is large.
+    """
+    if not zero.any():
+        return None
+    from scipy import ndimage
+
+    labels = np.empty(zero.shape, dtype=np.int32)
+    count: int = ndimage.label(zero, structure=np.ones((3, 3), dtype=np.uint8), output=labels)  # type: ignore[attr-defined]
+    sizes = np.zeros(count + 1, dtype=np.int64)
+    for row in range(0, len(labels), _BLOCK_ROWS):  # in blocks: counting converts to 64 bits
+        sizes += np.bincount(labels[row : row + _BLOCK_ROWS].ravel(), minlength=count + 1)
+    at_border = np.zeros(count + 1, dtype=bool)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        at_border[edge] = True
+    empty = (at_border & (sizes > 1)) | (sizes > _EMPTY_PX)
+    empty[0] = False
+    return np.asarray(empty[labels])
 
 
 def _declared_nodata(dataset: Any, pixels: npt.NDArray[Any], used: tuple[int, ...]) -> BoolArray | None:

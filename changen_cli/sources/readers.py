@@ -13,13 +13,19 @@ from changen_cli.core.types import IGNORE, ClassSchema, GeoTransform, Scene
 from changen_cli.sources import xbd
 from changen_cli.sources.candidates import Candidate
 from changen_cli.sources.georeference import ground_sampling_distance
-from changen_cli.sources.masks import label_objects, to_class_ids
+from changen_cli.sources.masks import Meaning, label_objects, to_class_ids
 from changen_cli.sources.raster import Raster, read_image, read_mask
 from changen_cli.sources.tiling import compact_instances
 
 
 def read_scene(
-    candidate: Candidate, schema: ClassSchema, bands: tuple[int, ...] | None, *, named: bool, is_xbd: bool
+    candidate: Candidate,
+    schema: ClassSchema,
+    bands: tuple[int, ...] | None,
+    *,
+    named: bool,
+    is_xbd: bool,
+    meaning: Meaning | None = None,
 ) -> Scene:
     """Read an image and its label into one whole scene.
 
@@ -31,6 +37,7 @@ def read_scene(
         bands: One or three 1-based band numbers, or None for the default.
         named: Whether the user named the classes.
         is_xbd: Whether a label is to be read as xBD does.
+        meaning: What 255 is in masks without named classes.
 
     Raises:
         SceneError: A file cannot be read, or image and label do not fit each other.
@@ -55,21 +62,23 @@ def read_scene(
         return (
             _with_xbd(base, raster, candidate.label)
             if is_xbd
-            else _with_mask(base, raster, candidate.label, schema, named)
+            else _with_mask(base, raster, candidate.label, schema, named, meaning)
         )
     except SceneError as error:
         text = str(error)
         raise SceneError(text if candidate.label.name in text else f"{text} ({candidate.label.name})") from error
 
 
-def _with_mask(base: Scene, raster: Raster, path: Path, schema: ClassSchema, named: bool) -> Scene:
+def _with_mask(
+    base: Scene, raster: Raster, path: Path, schema: ClassSchema, named: bool, meaning: Meaning | None
+) -> Scene:
     values, nodata = read_mask(path)
     shape = raster.image.shape[:2]
     if values.shape != shape:
         raise SceneError(
             f"the image is {shape[0]}×{shape[1]} px, its mask {values.shape[0]}×{values.shape[1]}: they must be equal"
         )
-    mask, note = to_class_ids(values, nodata, schema, named=named)
+    mask, note = to_class_ids(values, nodata, schema, named=named, meaning=meaning)
     if raster.nodata is not None:
         mask[raster.nodata] = IGNORE
     building = schema.building_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -21,7 +20,9 @@ _MASK_FOLDER = re.compile(
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _TILE_ENDING = re.compile(r"_r\d{5,}_c\d{5,}$")
 _MAX_ID = 150
-_MAX_MANIFEST_BYTES = 64_000_000
+_MANIFEST_HEAD_BYTES = 65_536
+_MANIFEST_KEYS = (re.compile(rb'"fingerprint"\s*:'), re.compile(rb'"recipe"\s*:'))
+BAD_NAME = "its name is not valid UTF-8: rename it"
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Folder:
     error: str = ""
 
     def relative(self, name: str = "") -> str:
-        """Path of a file in it below the root, with ``/``."""
-        return "/".join([*self.parts, name] if name else self.parts) or "."
+        """Path of a file in it below the root, with ``/``; bytes that are no UTF-8 are escaped."""
+        return printable("/".join([*self.parts, name] if name else self.parts) or ".")
 
     @property
     def images(self) -> list[str]:
@@ -57,6 +58,11 @@ class Folder:
     def mask_folders(self) -> list[str]:
         """Names of the subfolders that are called like mask folders."""
         return [name for name in self.folders if is_mask_folder(name)]
+
+
+def printable(name: str) -> str:
+    """Return a name that can be written as UTF-8: bytes that are not valid are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_image(name: str) -> bool:
@@ -76,15 +82,19 @@ def is_mask_folder(name: str) -> bool:
 
 
 def is_changen_output(path: Path) -> bool:
-    """Whether a folder is a dataset made by changen: its manifest holds a recipe and the recipe's fingerprint."""
+    """Whether a folder is a dataset made by changen: its manifest holds a recipe and the recipe's fingerprint.
+
+    Both stand at the head of the manifest. Its lists of scenes and skips, which follow, may be of any length.
+    """
     manifest = path / "manifest.json"
     try:
-        if not manifest.is_file() or manifest.stat().st_size > _MAX_MANIFEST_BYTES:
+        if not manifest.is_file():
             return False
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        with manifest.open("rb") as file:
+            head = file.read(_MANIFEST_HEAD_BYTES)
+    except OSError:
         return False
-    return isinstance(content, dict) and {"recipe", "fingerprint"} <= content.keys()
+    return head.lstrip().startswith(b"{") and all(key.search(head) for key in _MANIFEST_KEYS)
 
 
 def list_folder(path: Path) -> tuple[list[str], list[str]]:
@@ -115,7 +125,8 @@ def walk(root: Path) -> Iterator[Folder]:
     """Yield a directory tree top down in a fixed order: a folder first, then its subfolders by name.
 
     Not entered: hidden folders, folders called like mask folders, datasets made by changen, and linked folders that
-    lead back into the root or to one of their own ancestors.
+    lead back into the root or to one of their own ancestors. A folder that cannot be listed, or whose name is no
+    valid UTF-8, is yielded empty with its error.
     """
     real_root = os.path.realpath(root)
     # Depth first with an explicit stack; each entry knows the inodes above it, which is what ends link loops.
@@ -128,6 +139,9 @@ def walk(root: Path) -> Iterator[Folder]:
             status = path.stat()
             inode = (status.st_dev, status.st_ino)
             if inode in above or (parts and is_changen_output(path)):
+                continue
+            if parts and printable(parts[-1]) != parts[-1]:
+                yield Folder(path, parts, prefix, [], [], BAD_NAME)
                 continue
             files, folders = list_folder(path)
         except OSError as error:

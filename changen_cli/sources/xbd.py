@@ -21,6 +21,7 @@ from changen_cli.sources.wkt import Polygon, parse_polygons
 
 BACKGROUND, BUILDING = 0, 1
 _UNCLASSIFIED = "un-classified"
+_PRE, _POST = "_pre_disaster", "_post_disaster"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +67,10 @@ def read_label(path: Path, shape: tuple[int, int]) -> XbdLabel:
     """Rasterise a label file (``labels/*.json``).
 
     A pixel belongs to the polygon its centre lies in. Polygons may overlap: the smaller one lies on top, so that a
-    shed drawn inside a yard survives. Polygons with subtype ``un-classified`` make unknown pixels and no object. A
-    polygon whose text cannot be parsed is dropped and counted, as are empty ones and those left without any pixel.
+    shed drawn inside a yard survives. Polygons with subtype ``un-classified`` make unknown pixels and no object. Real
+    labels give subtypes for the second date only: a polygon without one has that of its uid in ``*_post_disaster.json``
+    beside the file, if there is such a label. A polygon whose text cannot be parsed is dropped and counted, as are
+    empty ones and those left without any pixel.
 
     Args:
         path: The JSON file.
@@ -84,7 +87,8 @@ def read_label(path: Path, shape: tuple[int, int]) -> XbdLabel:
         raise SceneError(f"{path.name} was made for {height}×{width} px, but the image is {shape[0]}×{shape[1]}")
 
     entries = content["features"]["xy"]
-    objects, counts = _parse(entries)
+    untold = any(not _properties(entry).get("subtype") for entry in entries)
+    objects, counts = _parse(entries, _unclassified_after(path) if untold else frozenset())
     mask, instances, uids = _rasterise(objects, shape)
     known = [item for item in objects if not item.unclassified]
     hidden = len(known) - len(uids)
@@ -134,14 +138,36 @@ def _load(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _parse(entries: Sequence[Any]) -> tuple[list[_Object], dict[str, int]]:
-    """Return the objects that have an outline, and the counts of those that have none."""
+def _properties(entry: Any) -> dict[str, Any]:
+    properties = entry.get("properties") if isinstance(entry, dict) else None
+    return properties if isinstance(properties, dict) else {}
+
+
+def _unclassified_after(path: Path) -> frozenset[str]:
+    """Uids that the label of the second date, beside that of the first, calls un-classified; none without one."""
+    if not path.stem.endswith(_PRE):
+        return frozenset()
+    try:
+        content = _load(path.with_name(f"{path.stem.removesuffix(_PRE)}{_POST}{path.suffix}"))
+    except SceneError:  # the first date is complete without it
+        return frozenset()
+    found = (_properties(entry) for entry in content["features"]["xy"])
+    return frozenset(str(item["uid"]) for item in found if item.get("subtype") == _UNCLASSIFIED and item.get("uid"))
+
+
+def _parse(entries: Sequence[Any], after: frozenset[str] = frozenset()) -> tuple[list[_Object], dict[str, int]]:
+    """Return the objects that have an outline, and the counts of those that have none.
+
+    Args:
+        entries: One of the label's lists of features.
+        after: Uids that are un-classified where the entry itself gives no subtype.
+    """
     objects: list[_Object] = []
     counts = {"invalid": 0, "empty": 0}
+    told_after = 0
     taken: set[str] = set()
     for number, entry in enumerate(entries):
-        properties = entry.get("properties") if isinstance(entry, dict) else None
-        properties = properties if isinstance(properties, dict) else {}
+        properties = _properties(entry)
         try:
             polygons = parse_polygons(entry["wkt"])
         except (TypeError, KeyError, ValueError):
@@ -151,11 +177,14 @@ def _parse(entries: Sequence[Any]) -> tuple[list[_Object], dict[str, int]]:
             counts["empty"] += 1
             continue
         uid = str(properties.get("uid") or f"polygon-{number}")
+        subtype = properties.get("subtype")
+        by_after = not subtype and uid in after
+        told_after += by_after
         if uid in taken:  # object names must tell objects apart
             uid = f"{uid}#{number}"
         taken.add(uid)
-        objects.append(_Object(uid, properties.get("subtype") == _UNCLASSIFIED, polygons))
-    return objects, counts
+        objects.append(_Object(uid, by_after or subtype == _UNCLASSIFIED, polygons))
+    return objects, {**counts, "unclassified_after": told_after} if told_after else counts
 
 
 def _rasterise(objects: Sequence[_Object], shape: tuple[int, int]) -> tuple[UInt8Array, Int32Array, tuple[str, ...]]:

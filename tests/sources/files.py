@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import warnings
 import zlib
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rasterio
 from PIL import Image
 from rasterio.transform import Affine
@@ -80,6 +82,18 @@ def bomb(path: Path, width: int = 60000, height: int = 60000) -> Path:
 def box(row0: float, col0: float, row1: float, col1: float) -> str:
     """WKT of a rectangle in pixels."""
     return f"POLYGON (({col0} {row0}, {col1} {row0}, {col1} {row1}, {col0} {row1}, {col0} {row0}))"
+
+
+def bad_name(folder: Path, name: bytes) -> Path:
+    """A path whose last name is these bytes; the test is skipped where the file system takes UTF-8 only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / os.fsdecode(name)
+    try:
+        path.write_bytes(b"")
+    except (OSError, ValueError):
+        pytest.skip("needs a file system that takes any name")
+    path.unlink()
+    return path
 
 
 def entry(wkt: str, uid: str, subtype: str | None = None) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def test_describe_is_one_line(tmp_path: Path) -> None:
     pair(tmp_path / "p", "a", MASK)
     assert (
         open_source(tmp_path / "p").describe()
-        == "pairs layout: images under images/ with masks of the same name in masks/"
+        == "pairs layout: images under images/ with masks of the same name in masks/, where 255 is unknown"
     )
     for i in range(7):
         save(tmp_path / "i" / str(i) / "a.png", rgb())
@@ -282,20 +282,6 @@ def test_a_broken_first_mask_does_not_hide_the_check(tmp_path: Path) -> None:
     pair(tmp_path, "b", MASK * 6)
     with pytest.raises(UsageError, match="holds 6"):
         open_source(tmp_path)
-
-
-def test_0_and_255_is_decided_mask_by_mask(tmp_path: Path) -> None:
-    pair(tmp_path, "a", MASK * 255)
-    other = MASK.copy()
-    other[50:, 50:] = 255
-    pair(tmp_path, "b", other)
-    first, second = read(tmp_path)[0]
-    assert first.mask is not None
-    assert second.mask is not None
-    assert np.array_equal(first.mask, MASK)
-    assert np.array_equal(second.mask, other)
-    assert first.notes["mask"] == "255 read as building"
-    assert second.notes["mask"] == "255 read as unknown"
 
 
 def test_classes_in_id_order(tmp_path: Path) -> None:

@@ -59,6 +59,28 @@ def test_transparent_pixels_have_no_data(tmp_path: Path, channels: int) -> None:
     assert (found.image[1, 1] == 90).all()
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_measured_band_in_the_place_of_alpha_hides_nothing(tmp_path: Path, channels: int) -> None:
+    pixels = np.full((8, 8, channels), 90, dtype=np.uint8)
+    pixels[:, :, -1] = np.arange(64).reshape(8, 8)
+    pixels[:4, :, -1] = 0
+    found = read_image(save(tmp_path / "a.png", pixels))
+    assert found.nodata is None
+    assert (found.image == 90).all()
+    assert found.notes["bands"] == {"used": list(range(1, channels)), "left_out": [channels]}
+    pixels[:, :, -1] = 0  # would hide everything
+    assert read_image(save(tmp_path / "b.png", pixels)).nodata is None
+
+
+def test_soft_edges_of_a_palette_still_hide(tmp_path: Path) -> None:
+    palette = Image.fromarray(np.array([[0, 1], [2, 2]], dtype=np.uint8), mode="P")
+    palette.putpalette([9] * 9)
+    palette.save(tmp_path / "p.png", transparency=bytes([0, 128, 255]))
+    found = read_image(tmp_path / "p.png")
+    assert found.nodata is not None
+    assert found.nodata.tolist() == [[True, False], [False, False]]
+
+
 @pytest.mark.parametrize("colour", [False, True])
 def test_16_bit_png_is_stretched_not_cut_to_its_high_byte(tmp_path: Path, colour: bool) -> None:
     values = np.linspace(100, 1800, 64 * 64).reshape(64, 64).astype(np.uint16)
@@ -136,6 +158,25 @@ def test_uint16_stretch_ignores_the_black_strip(tmp_path: Path) -> None:
     assert found.image[32, 33, 0] == found.image[32, 33, 2]  # each band on its own
 
 
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_zeros_are_missing_only_at_the_border_or_in_large_holes(tmp_path: Path, kind: str, count: int) -> None:
+    bands = np.full((count, 96, 96), 700, dtype=kind)
+    expected = np.zeros((96, 96), dtype=bool)
+    expected[:, :3] = True  # border
+    expected[3, 3] = True  # touches it by a corner
+    expected[40:73, 40:73] = True  # 33 × 33 > 1024
+    bands[:, expected] = 0
+    bands[:, 10, 10] = 0  # shadow
+    bands[:, 80:90, 20:30] = 0  # a pond
+    bands[:, 50, 95] = 0  # one pixel at the border
+    found = read_image(save_tif(tmp_path / "a.tif", bands, photometric="minisblack"))
+    assert found.nodata is not None
+    assert np.array_equal(found.nodata, expected)
+    bands[:, expected] = 700
+    assert read_image(save_tif(tmp_path / "b.tif", bands, photometric="minisblack")).nodata is None
+
+
 def test_float_with_nan_and_int16_with_nodata(tmp_path: Path) -> None:
     values = np.linspace(0.1, 0.9, 192).reshape(3, 8, 8).astype(np.float32)
     values[1, 2, 3] = np.nan
@@ -160,6 +201,12 @@ def test_georeference_is_kept(tmp_path: Path) -> None:
     assert "UTM zone 33N" in found.crs
     assert found.transform == tuple(UTM_TRANSFORM)[:6]
     assert found.gsd_m == pytest.approx(0.5)
+
+
+def test_a_reference_system_without_a_geotransform_is_none(tmp_path: Path) -> None:
+    found = read_image(save_tif(tmp_path / "a.tif", layers(1, 2, 3), transform=Affine.identity()))
+    assert (found.crs, found.transform, found.gsd_m) == (None, None, None)
+    assert "not where" in found.notes["georeference"]["not_used"]
 
 
 def test_png_called_tif_with_its_georeference_beside_it(tmp_path: Path) -> None:

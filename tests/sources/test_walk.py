@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from changen_cli.core.manifest import Manifest
 from changen_cli.sources.walk import is_changen_output, is_image_folder, is_mask_folder, scene_id, walk
 
 
@@ -35,6 +36,31 @@ def test_hidden_masks_and_own_outputs_are_not_entered(tmp_path: Path) -> None:
     (tmp_path / "keep" / "manifest.json").write_text("{broken")
     assert seen(tmp_path) == ["keep/a.png", "keep/manifest.json", "other/a.png", "other/manifest.json"]
     assert is_changen_output(tmp_path / "out")
+
+
+def test_own_outputs_are_recognised_by_the_head_of_their_manifest(tmp_path: Path) -> None:
+    manifest = Manifest(
+        fingerprint="f",
+        recipe={"seed": 0},
+        source={},
+        model=None,
+        unchanged_pixels="exact",
+        device="cpu",
+        dtype="float32",
+        threads=1,
+        versions={},
+        scenes=[{"id": "x"}],
+    )
+    manifest.save(tmp_path)
+    assert is_changen_output(tmp_path)
+    with (tmp_path / "manifest.json").open("r+b") as file:
+        file.seek(70_000_000)  # a sparse file: the length of the lists must not matter
+        file.write(b"}")
+    assert is_changen_output(tmp_path)
+    (tmp_path / "manifest.json").write_text('["recipe", "fingerprint"]')
+    assert not is_changen_output(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(b"\xff\x00")
+    assert not is_changen_output(tmp_path)
 
 
 def test_link_loops_end_and_outside_links_are_followed(tmp_path: Path) -> None:

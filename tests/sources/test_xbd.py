@@ -82,6 +82,25 @@ def test_unclassified_is_unknown_and_no_object(tmp_path: Path) -> None:
     assert found.notes["polygons"]["unclassified"] == 1
 
 
+def test_the_label_of_the_second_date_tells_what_is_unclassified(tmp_path: Path) -> None:
+    boxes = {uid: box(8 * i, 0, 8 * i + 4, 4) for i, uid in enumerate("abc")}
+    pre, post = tmp_path / "x_pre_disaster.json", tmp_path / "x_post_disaster.json"
+    xy = [entry(boxes["a"], "a"), entry(boxes["b"], "b"), entry(boxes["c"], "c", "no-damage")]
+    label(pre, xy)
+    label(post, [*(entry(boxes[uid], uid, "un-classified") for uid in "ac"), entry(boxes["b"], "b", "destroyed"), 7])
+    found = read_label(pre, SHAPE)
+    assert found.uids == ("b", "c")
+    assert (found.mask[:4, :4] == 255).all()
+    assert found.instances[:4, :4].max() == 0
+    polygons = found.notes["polygons"]
+    assert (polygons["objects"], polygons["unclassified"], polygons["unclassified_after"]) == (2, 1, 1)
+    for content in ("{", "[]", None):
+        post.unlink() if content is None else post.write_text(content)
+        found = read_label(pre, SHAPE)
+        assert found.uids == ("a", "b", "c")
+        assert "unclassified_after" not in found.notes["polygons"]
+
+
 def test_repeated_and_missing_uids_are_told_apart(tmp_path: Path) -> None:
     xy = [entry(box(i * 8, 0, i * 8 + 4, 4), uid) for i, uid in enumerate(["a", "a", "", ""])]
     found = read_label(label(tmp_path / "l.json", xy), SHAPE)
