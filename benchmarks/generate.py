@@ -152,7 +152,7 @@ def peak_memory(model: str, scenes: int, console: Console) -> None:
         table.add_column(column, justify="right")
     sources = sorted((SAMPLE / "images").iterdir())
     with tempfile.TemporaryDirectory() as folder:
-        for count, strength in ((1, "0.3"), (max(2, scenes // 10), "0"), (scenes, "0")):
+        for count, strength in ((1, "0.1"), (max(2, scenes // 10), "0"), (scenes, "0")):
             root = Path(folder) / f"in{count}_{strength}"
             for kind in ("images", "labels"):
                 (root / kind).mkdir(parents=True)

@@ -6,7 +6,8 @@ For every setting the first step of the same simulated samples is drawn. Texture
 energies of a Haar decomposition at three scales in luma and chroma, and mean colours. The distance is the Fréchet
 distance (Gaussian) between patches of what was drawn and real patches of the same class in the same folders; "real"
 splits the real ones in two halves and tells how small the figure can get. Grain is the finest chroma energy and
-sharpness the finest luma energy inside the changed area, relative to real patches of that class: 1 is right.
+sharpness the finest luma energy inside the changed area, relative to real patches of that class; seam is the gradient
+along the rim of the redrawn area relative to the same pixels before: 1 is right for all three.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from scipy import linalg
+from scipy import linalg, ndimage
 
 from changen_cli.core.recipe import build_recipe
 from changen_cli.core.types import Scene
@@ -52,6 +53,18 @@ def patches(image: np.ndarray, area: np.ndarray) -> list[np.ndarray]:
             if area[row : row + SIZE, col : col + SIZE].mean() > 0.85:
                 found.append(features(image[row : row + SIZE, col : col + SIZE]))
     return found
+
+
+def seam(before: np.ndarray, after: np.ndarray, changed: np.ndarray) -> float:
+    """Gradient along the rim of what was redrawn, after over before; 1 where no border shows."""
+    area = ndimage.binary_dilation(changed, iterations=8) & (before != after).any(axis=-1)
+    rim = ndimage.binary_dilation(area) & ~ndimage.binary_erosion(area, iterations=2) & ~changed
+
+    def steepness(image: np.ndarray) -> float:
+        luma = image @ TO_YCC[0]
+        return float(np.hypot(ndimage.sobel(luma, 0), ndimage.sobel(luma, 1))[rim].mean())
+
+    return steepness(after) / max(steepness(before), 1e-6)
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
@@ -114,6 +127,7 @@ def main() -> None:
     real: dict[str, list] = {"create": [], "remove": []}
     made: dict[tuple, dict[str, list]] = {setting: {"create": [], "remove": []} for setting in settings}
     seconds = dict.fromkeys(settings, 0.0)
+    seams: dict[tuple, list[float]] = {setting: [] for setting in settings}
     rows, dates = [], 0
     for text in options.folders:
         folder, _, classes = text.partition(":")
@@ -145,6 +159,7 @@ def main() -> None:
                 seconds[strength, steps] += time.perf_counter() - started
                 drawn.append(image)
                 changed = before != after
+                seams[strength, steps].append(seam(scene.image, image, changed))
                 made[strength, steps]["create"] += patches(image, changed & building)
                 made[strength, steps]["remove"] += patches(image, changed & ~building)
             dates += 1
@@ -158,13 +173,14 @@ def main() -> None:
         "roof grain",
         "ground grain",
         "roof sharp",
-        "ground sharp",
-        "s/date",
+        "ground sharp", "seam", "s/date",
     ):
         table.add_column(column, justify="right")
     reals = {kind: np.stack(values) for kind, values in real.items()}
     halves = {kind: frechet(values[::2], values[1::2]) for kind, values in reals.items()}
-    table.add_row("real", f"{halves['create']:.2f}", f"{halves['remove']:.2f}", "1.00", "1.00", "1.00", "1.00", "")
+    table.add_row(
+        "real", f"{halves['create']:.2f}", f"{halves['remove']:.2f}", "1.00", "1.00", "1.00", "1.00", "1.00", ""
+    )
     for setting in settings:
         values = {kind: np.stack(found) for kind, found in made[setting].items()}
 
@@ -176,6 +192,7 @@ def main() -> None:
             f"{frechet(values['create'], reals['create']):.2f}",
             f"{frechet(values['remove'], reals['remove']):.2f}",
             ratio("create", 7), ratio("remove", 7), ratio("create", 6), ratio("remove", 6),
+            f"{np.median(seams[setting]):.2f}",
             f"{seconds[setting] / dates:.1f}",
         )  # fmt: skip
     Console(width=120).print(table)

@@ -87,7 +87,7 @@ def generate(
     ] = None,
     strength: Annotated[
         float | None,
-        option("--strength", help="Noise put on an exemplar start, 0 to 1.", panel=_IMAGES, default="0.3"),
+        option("--strength", help="Noise put on an exemplar start, 0 to 1.", panel=_IMAGES, default="0.1"),
     ] = None,
     guidance_ratio: Annotated[
         float | None,

@@ -92,7 +92,7 @@ class SynthesisSection(_Section):
     scheduler: Literal["dpm++", "ddim", "iddpm"] = Field("dpm++", description="sampler")
     inference_steps: int = Field(20, ge=1, le=1000, description="steps of the whole noise schedule")
     start: Literal["exemplar", "noise"] = Field("exemplar", description="start of the reverse process")
-    strength: float = Field(0.3, ge=0, le=1, description="noise level of an exemplar start; 0 needs no model")
+    strength: float = Field(0.1, ge=0, le=1, description="noise level of an exemplar start; 0 needs no model")
     guidance_ratio: float = Field(1.0, ge=0, le=1, description="share of steps that hold unchanged pixels (λ)")
     extent: Literal["windows", "full"] = Field("windows", description="what is denoised")
     unchanged: Literal["exact", "reacquired"] = Field("reacquired", description="how unchanged pixels are treated")

@@ -39,7 +39,7 @@ class SynthesisSettings:
     """
 
     start: Literal["exemplar", "noise"] = "exemplar"
-    strength: float = 0.3
+    strength: float = 0.1
     inference_steps: int = 20
     guidance_ratio: float = 1.0
     extent: Literal["windows", "full"] = "windows"
