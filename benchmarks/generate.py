@@ -8,7 +8,6 @@ Every ratio is measured within this run, on the bundled sample, with the same we
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import subprocess
 import sys
@@ -164,9 +163,9 @@ def peak_memory(model: str, scenes: int, console: Console) -> None:
             arguments = ["generate", "-i", root, "-o", f"{root}-out", "-q", "--batch-size", 1, "--threads", 1]
             arguments += ["--strength", strength, "--model", model, "--steps", 1]
             code = (
-                "import resource, sys; from changen_cli.cli.app import app; "
+                "import sys; from changen_cli.cli.app import app; "
                 "app(sys.argv[1:], standalone_mode=False); "
-                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+                "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
             )
             command = [sys.executable, "-c", code, *map(str, arguments)]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -185,4 +184,3 @@ if __name__ == "__main__":
     everything_else(printer)
     windows_against_full(options.model, options.scenes, printer)
     peak_memory(options.model, options.memory_scenes, printer)
-    printer.print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB peak")

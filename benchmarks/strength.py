@@ -173,7 +173,9 @@ def main() -> None:
         "roof grain",
         "ground grain",
         "roof sharp",
-        "ground sharp", "seam", "s/date",
+        "ground sharp",
+        "seam",
+        "s/date",
     ):
         table.add_column(column, justify="right")
     reals = {kind: np.stack(values) for kind, values in real.items()}

@@ -66,7 +66,7 @@ def _merge(own: Boxes, shape: tuple[int, int], multiple: int, context: int) -> t
     return own, member
 
 
-def plan_windows(area: BoolArray, *, multiple: int = 64, context: int = 12) -> list[Window]:
+def plan_windows(area: BoolArray, *, multiple: int = 64, context: int = 8) -> list[Window]:
     """Cover the change area with windows of few pixels in all.
 
     Components are merged into a common window whenever that costs no more than two separate ones.
