@@ -73,7 +73,7 @@ class GroundFiller:
             row, col, part = todo.pop()
             if not part.any():
                 continue
-            tight = _window(part, 0)
+            tight = _tight(part)
             row, col, part = row + tight[0].start, col + tight[1].start, part[tight]
             height, width = part.shape
             smallest = max(height, width) <= _SMALLEST_PX
@@ -111,12 +111,10 @@ class _Hole:
         self.ring = ndimage.binary_dilation(self.inside, iterations=_RING_PX) & self.known
 
 
-def _window(part: BoolArray, margin: int) -> tuple[slice, slice]:
+def _tight(part: BoolArray) -> tuple[slice, slice]:
+    """The smallest crop that holds all of ``part``, which must not be empty."""
     rows, cols = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
-    return (
-        slice(max(rows[0] - margin, 0), min(rows[-1] + 1 + margin, part.shape[0])),
-        slice(max(cols[0] - margin, 0), min(cols[-1] + 1 + margin, part.shape[1])),
-    )
+    return slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
 
 
 def _clutter(canvas: FloatArray, free: BoolArray) -> FloatArray:

@@ -274,7 +274,7 @@ def train(
 def new_hybrid(seed: int, **settings: Any) -> HybridRSDiT:
     """Create an untrained hybrid with weights drawn from ``seed`` only."""
     state = torch.get_rng_state()
-    torch.manual_seed(derive_seed(seed, "init") % 2**63)
+    torch.manual_seed(derive_seed(seed, "init"))
     try:
         return HybridRSDiT(**settings)
     finally:

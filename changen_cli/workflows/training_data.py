@@ -176,7 +176,7 @@ def make_batch(
     label_dropout: float,
     rng: np.random.Generator,
 ) -> Batch:
-    """Draw a batch; tiles are drawn in proportion to their area.
+    """Draw a batch; tiles are drawn in proportion to the square root of their area.
 
     Args:
         tiles: Training tiles, none smaller than ``size``.
