@@ -79,7 +79,7 @@ def collect_exemplars(
             continue
         if ndimage.label(footprint)[1] != 1:
             continue
-        taken = (numbers > 0) | (classes == building) | (classes == schema.ignore_index)
+        taken = (numbers > 0) | np.isin(classes, (*schema.building_ids, schema.ignore_index))
         others = taken & ~footprint
         exemplar = Exemplar(
             scene_id=scene.id,

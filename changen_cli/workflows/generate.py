@@ -200,7 +200,7 @@ class _Run:
         from changen_cli.writers import open_writer
         from changen_cli.writers.contact_sheet import ContactSheet
 
-        self.recipe, self.source, self.library = recipe, source, library
+        self.recipe, self.source, self.exemplars = recipe, source, library
         self.synthesiser, self.manifest, self.progress = synthesiser, manifest, progress
         self.output = recipe.output_path
         self.ledger = Ledger()
@@ -212,7 +212,7 @@ class _Run:
         """Take a batch of plans, draw its dates, hand it to the writing thread."""
         size = self.recipe.run.batch_size
         pending: list[Future[None]] = []
-        plans = read_ahead(plan_samples(self.source, self.recipe, self.library), depth=2 * size)
+        plans = read_ahead(plan_samples(self.source, self.recipe, self.exemplars), depth=2 * size)
         pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         try:
             self.progress.stage("reading")

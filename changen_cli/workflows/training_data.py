@@ -63,7 +63,9 @@ def load_tiles(
             continue
         known = np.full(item.image.shape[:2], IGNORE, dtype=np.uint8)
         if item.mask is not None:
-            known = np.where(item.mask == IGNORE, IGNORE, item.mask == source.schema.building_id).astype(np.uint8)
+            known = np.where(item.mask == IGNORE, IGNORE, np.isin(item.mask, source.schema.building_ids)).astype(
+                np.uint8
+            )
         tiles.append(TrainingTile(item.image, known, max_reduction))
     return tiles, skipped
 
