@@ -190,8 +190,10 @@ def test_orientation_follows_the_placement(turn: float, height: int, ratio: floa
     exemplar = block_exemplar(height, int(height * ratio))
     placement = place(exemplar, np.array([60, 60]), turn, 1.0, mirror)
     laid = warp_footprint(placement, (0, 0, 120, 120))
-    assert abs(fold(oriented_extent(laid)[0] - turn)) < np.deg2rad(4)
-    assert abs(int(laid.sum()) - exemplar.area_px) < 0.05 * exemplar.area_px
+    # A raster tells directions apart up to a pixel at each end of the object, and its area up to a rim of a third.
+    length = int(height * ratio)
+    assert abs(fold(oriented_extent(laid)[0] - turn)) < np.arctan(2.5 / length)
+    assert abs(int(laid.sum()) - exemplar.area_px) < 2 * (height + length) / 3
     assert np.abs(np.argwhere(laid).mean(axis=0) - 60).max() < 0.6
 
 
