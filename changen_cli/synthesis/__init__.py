@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from changen_cli.synthesis.hybrid import HybridRSDiT as HybridRSDiT
     from changen_cli.synthesis.pipeline import ChangenPipeline as ChangenPipeline
+    from changen_cli.synthesis.published import load_published as load_published
     from changen_cli.synthesis.transformer import RSDiT as RSDiT
-    from changen_cli.synthesis.transformer import load_published as load_published
 
 _HOMES = {
     "RSDiT": "transformer",
-    "load_published": "transformer",
+    "load_published": "published",
     "HybridRSDiT": "hybrid",
     "ChangenPipeline": "pipeline",
 }
