@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler
+from diffusers import DDPMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
+
+from changen_cli.synthesis.schedulers import respaced
 
 
 @dataclass
@@ -58,13 +60,18 @@ class ChangenPipeline(DiffusionPipeline):
         """``strength`` of the steps, at least one, from noise level ``strength`` down.
 
         DPM-Solver++ takes any timesteps. They get closer towards the clean end (quadratically): what the last step
-        leaves behind stays in the image as grain. The other schedulers run the end of their own even spacing.
+        leaves behind stays in the image as grain. Ancestral sampling respaces its chain, which takes two steps at
+        least. The other schedulers run the end of their own even spacing.
         """
         kept = min(steps, max(1, round(steps * strength)))
         if isinstance(self.scheduler, DPMSolverMultistepScheduler):
             last = strength * (self.scheduler.config.num_train_timesteps - 1)
             grid = {max(1, round(last * (index / kept) ** 2)) for index in range(1, kept + 1)}
             self.scheduler.set_timesteps(timesteps=sorted(grid, reverse=True), device=self.device)
+            first = 0
+        elif isinstance(self.scheduler, DDPMScheduler):
+            last = max(1, round(strength * (self.scheduler.config.num_train_timesteps - 1)))
+            self.scheduler.set_timesteps(timesteps=respaced(last, kept), device=self.device)
             first = 0
         else:
             self.scheduler.set_timesteps(steps, device=self.device)
@@ -76,7 +83,7 @@ class ChangenPipeline(DiffusionPipeline):
 
     def _noised(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """q(x_t | x_0) with the training schedule, for every sample of the batch."""
-        alpha = self.scheduler.alphas_cumprod.to(clean.device)[timestep.long()].float()
+        alpha = self.scheduler.alphas_cumprod.float().to(clean.device)[timestep.long()]
         return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -120,8 +121,13 @@ def test_strength_is_the_share_of_the_steps(pipe, calls, scheduler, steps, stren
     seen = calls(pipeline)
     given = scene()
     pipeline(**given, start=given["image"], strength=strength, num_inference_steps=steps, generator=generators(0))
-    assert len(seen) == expected
-    if scheduler == "dpm++":  # from the strength down, ever closer
+    assert len(seen) == (max(2, expected) if scheduler == "iddpm" else expected)
+    if scheduler == "iddpm":  # its respaced chain, from the strength down to 0
+        last = round(strength * 999)
+        assert (int(seen[0]), int(seen[-1])) == (last, 0)
+        gaps = [int(a) - int(b) for a, b in pairwise(seen)]
+        assert max(gaps) - min(gaps) <= 1
+    elif scheduler == "dpm++":  # from the strength down, ever closer
         last = strength * 999
         assert [int(t) for t in seen] == [round(last * (k / expected) ** 2) for k in range(expected, 0, -1)]
     else:  # the last ones of the schedule, down to the least noise
