@@ -66,6 +66,29 @@ def tiny_rsdit() -> Callable[..., Any]:
     return make
 
 
+@pytest.fixture
+def tiny_autoencoder(tmp_path: Path) -> Callable[..., Path]:
+    """Return ``make(latent_channels=4, levels=4)``: the folder of an AutoencoderKL with random weights."""
+
+    def make(latent_channels: int = 4, levels: int = 4) -> Path:
+        import torch
+        from diffusers import AutoencoderKL
+
+        torch.manual_seed(0)
+        model = AutoencoderKL(
+            block_out_channels=(8,) * levels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            norm_num_groups=4,
+            layers_per_block=1,
+            latent_channels=latent_channels,
+        )
+        model.save_pretrained(tmp_path / "tiny-vae")
+        return tmp_path / "tiny-vae"
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny hybrid on disk."""
