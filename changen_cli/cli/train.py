@@ -1,74 +1,175 @@
-"""``changen train``: parse, collect tiles, train, print."""
+"""``changen train``: parse, call the workflow, show progress."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from changen_cli.cli.common import duration, result, say, split_list
+from changen_cli.cli.common import result, split_list
+from changen_cli.cli.training_progress import make_training_progress
+
+_MODEL, _DATA, _LOOP, _RUN = "Model", "Data", "Learning", "Running"
 
 
 def train(
     input: Annotated[
-        list[Path], typer.Option("--input", "-i", help="Folder of images, labelled or not; may be repeated.")
+        list[Path],
+        typer.Option("--input", "-i", help="Folder of images, labelled or not; may be repeated."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder; generate takes it as --model.")],
+    stage: Annotated[
+        Literal["denoiser", "vae"],
+        typer.Option("--stage", help="Train the denoiser, or an autoencoder for --codec vae.", rich_help_panel=_MODEL),
+    ] = "denoiser",
+    size: Annotated[
+        Literal["mini", "S", "B", "L", "XL"],
+        typer.Option("--size", help="Size of the network; S to XL as published.", rich_help_panel=_MODEL),
+    ] = "mini",
+    codec: Annotated[
+        Literal["pixel", "vae"],
+        typer.Option("--codec", help="Denoise pixels, or latents of an autoencoder (--vae).", rich_help_panel=_MODEL),
+    ] = "pixel",
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init", help="Start from this model: a bundled name, a path or a Hub id.", rich_help_panel=_MODEL
+        ),
+    ] = None,
+    vae: Annotated[
+        str | None,
+        typer.Option("--vae", help="Autoencoder for --codec vae: a path or a Hub id.", rich_help_panel=_MODEL),
+    ] = None,
+    license: Annotated[
+        str, typer.Option("--license", help="Licence of the weights, stored with them.", rich_help_panel=_MODEL)
+    ] = "",
     classes: Annotated[
         list[str] | None,
-        typer.Option("--classes", help="Class names of the masks in id order; once, or once per --input (- for none)."),
+        typer.Option(
+            "--classes",
+            help="Class names of the masks in id order; once, or once per --input (- for none).",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
-    max_images: Annotated[int, typer.Option("--max-images", min=1, help="Crops to see in all.")] = 40_000,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Crops per optimiser step.")] = 16,
-    crop_size: Annotated[int, typer.Option("--crop-size", min=32, help="Side of a crop in px, divisible by 8.")] = 128,
+    crop_size: Annotated[
+        int,
+        typer.Option(
+            "--crop-size", min=32, help="Side of a crop in px, divisible by 8 (64 for latents).", rich_help_panel=_DATA
+        ),
+    ] = 128,
     max_reduction: Annotated[
-        float, typer.Option("--max-reduction", min=1.0, help="Crops may be reduced by up to this factor.")
-    ] = 1.5,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 5e-4,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of weights, crops and noise.")] = 0,
-    save_every: Annotated[int, typer.Option("--save-every", min=1, help="Images between checkpoints.")] = 2_000,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --output.")] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps.")] = "auto",
+        list[float] | None,
+        typer.Option(
+            "--max-reduction",
+            min=1.0,
+            help="Crops may be reduced by up to this factor; once, or once per --input. \\[default: 1.5]",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    validation_share: Annotated[
+        float,
+        typer.Option(
+            "--validation-share", min=0, max=0.9, help="Share of the tiles kept out, by place.", rich_help_panel=_DATA
+        ),
+    ] = 0.1,
+    max_images: Annotated[
+        int, typer.Option("--max-images", min=1, help="Crops to see in all.", rich_help_panel=_LOOP)
+    ] = 40_000,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Crops per optimiser step.", rich_help_panel=_LOOP)
+    ] = 16,
+    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=_LOOP)] = 5e-4,
+    schedule: Annotated[
+        Literal["constant", "cosine"],
+        typer.Option(
+            "--schedule", help="constant: decays over the last quarter; cosine: throughout.", rich_help_panel=_LOOP
+        ),
+    ] = "constant",
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of weights, crops and noise.", rich_help_panel=_LOOP)
+    ] = 0,
+    save_every: Annotated[
+        int, typer.Option("--save-every", min=1, help="Images between checkpoints.", rich_help_panel=_RUN)
+    ] = 2_000,
+    validate_every: Annotated[
+        int,
+        typer.Option(
+            "--validate-every", min=1, help="Images between validations and sample grids.", rich_help_panel=_RUN
+        ),
+    ] = 4_000,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint in --output.", rich_help_panel=_RUN)
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda; several GPUs: accelerate launch.", rich_help_panel=_RUN)
+    ] = "auto",
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        typer.Option("--dtype", help="auto: bfloat16 on CUDA, else float32. CPUs with AVX512-BF16 gain from bfloat16."),
+        typer.Option(
+            "--dtype",
+            help="auto: bfloat16 on CUDA, else float32. CPUs with AVX512-BF16 gain from bfloat16.",
+            rich_help_panel=_RUN,
+        ),
     ] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads. \\[default: cores - 1]")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="CPU threads. \\[default: cores - 1]", rich_help_panel=_RUN)
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress, only the result.", rich_help_panel=_RUN)
+    ] = False,
 ) -> None:
-    """Train a model of the shape of changen-mini on folders of images.
+    """Train a model on folders of images, labelled, unlabelled or mixed.
 
     Example: changen train --input ./tiles --classes background,building --output ./my-model
+
+    The folder holds model.safetensors, checkpoint.pt (for --resume), log.jsonl, samples/ and tensorboard/.
     """
-    from changen_cli.core.errors import UsageError
-    from changen_cli.workflows.train import TrainingConfig, start_training
-    from changen_cli.workflows.training_data import load_tiles
+    from changen_cli.workflows.train import TrainInput, TrainRequest, train_model
 
-    names = [split_list(None if text == "-" else text) for text in classes or ["-"]]
-    if len(names) == 1:
-        names *= len(input)
-    if len(names) != len(input):
-        raise UsageError(f"{len(input)} --input but {len(names)} --classes", "Give --classes once, or once per --input")
-    tiles = []
-    for folder, folder_classes in zip(input, names, strict=True):
-        loaded, skipped = load_tiles(folder, folder_classes, max_reduction=max_reduction)
-        say(f"{folder}: {len(loaded)} tiles, {len(skipped)} skipped")
-        for skip in skipped[:5]:
-            say(f"  skipped {skip.path}: {skip.reason}")
-        tiles += loaded
-    config = TrainingConfig(
-        max_images=max_images,
-        batch_size=batch_size,
-        crop_size=crop_size,
-        learning_rate=lr,
-        seed=seed,
-        save_every=save_every,
-        dtype=dtype,
+    names = _per_input("--classes", classes or ["-"], len(input))
+    factors = _per_input("--max-reduction", max_reduction or [1.5], len(input))
+    inputs = tuple(
+        TrainInput(path, split_list(None if text == "-" else text), factor)
+        for path, text, factor in zip(input, names, factors, strict=True)
     )
+    loop: dict[str, Any] = {
+        "max_images": max_images,
+        "batch_size": batch_size,
+        "learning_rate": lr,
+        "schedule": schedule,
+        "seed": seed,
+        "save_every": save_every,
+        "validate_every": validate_every,
+    }
+    request = TrainRequest(
+        inputs=inputs,
+        output=output,
+        stage=stage,
+        size=size,
+        codec=codec,
+        init=init,
+        vae=vae,
+        license=license,
+        crop_size=crop_size,
+        validation_share=validation_share,
+        loop=loop,
+        resume=resume,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+    )
+    with make_training_progress(quiet=quiet) as progress:
+        folder = train_model(request, progress)
+    result(str(folder))
 
-    def on_progress(images: int, loss: float, rate: float) -> None:
-        left = duration((max_images - images) / max(rate, 1e-6))
-        say(f"{images}/{max_images} images, loss {loss:.4f}, {rate:.1f} images/s, {left} left")
 
-    start_training(tiles, config, output, resume=resume, device=device, threads=threads, on_progress=on_progress)
-    result(str(output))
+def _per_input(name: str, values: list[Any], inputs: int) -> list[Any]:
+    """One value for every input: given once for all, or once each."""
+    from changen_cli.core.errors import UsageError
+
+    if len(values) == 1:
+        values = values * inputs
+    if len(values) != inputs:
+        raise UsageError(f"{inputs} --input but {len(values)} {name}", f"Give {name} once, or once per --input")
+    return values

@@ -306,10 +306,6 @@ def _schema(layout: Layout, classes: tuple[str, ...] | None) -> ClassSchema:
         schema = ClassSchema(tuple(name.strip() for name in classes))
     except ValueError as error:
         raise UsageError(f"--classes: {error}", "Name every class id once, from id 0") from error
-    if schema.building_id is None:
-        raise UsageError(
-            f"--classes {shown} has no building class", "Buildings are what changes: name one class building"
-        )
     if layout == "xbd" and (len(schema.names) != 2 or schema.building_id != 1):
         raise UsageError("xBD labels hold background and building only", "Leave out --classes")
     return schema

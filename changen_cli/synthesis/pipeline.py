@@ -8,7 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, DiffusionPipeline, DPMSolverMultistepScheduler
+from diffusers import (
+    DDPMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -42,6 +47,11 @@ class ChangenPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae)
 
+    @property
+    def _flow(self) -> bool:
+        """Whether noise and image are mixed linearly (flow matching)."""
+        return isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler)
+
     def encode(self, image: Tensor) -> Tensor:
         """Pixels in [-1, 1] to the space that is denoised: latents (their mean, scaled), or the pixels; float32."""
         if self.vae is None:
@@ -69,6 +79,10 @@ class ChangenPipeline(DiffusionPipeline):
             grid = {max(1, round(last * (index / kept) ** 2)) for index in range(1, kept + 1)}
             self.scheduler.set_timesteps(timesteps=sorted(grid, reverse=True), device=self.device)
             first = 0
+        elif self._flow:
+            sigmas = [max(1e-3, strength * (index / kept) ** 2) for index in range(kept, 0, -1)]
+            self.scheduler.set_timesteps(sigmas=sigmas, device=self.device)
+            first = 0
         elif isinstance(self.scheduler, DDPMScheduler):
             last = max(1, round(strength * (self.scheduler.config.num_train_timesteps - 1)))
             self.scheduler.set_timesteps(timesteps=respaced(last, kept), device=self.device)
@@ -83,6 +97,9 @@ class ChangenPipeline(DiffusionPipeline):
 
     def _noised(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         """q(x_t | x_0) with the training schedule, for every sample of the batch."""
+        if self._flow:
+            sigma = (timestep / self.scheduler.config.num_train_timesteps).to(clean)
+            return (1 - sigma) * clean + sigma * noise
         alpha = self.scheduler.alphas_cumprod.float().to(clean.device)[timestep.long()]
         return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
 
@@ -97,6 +114,7 @@ class ChangenPipeline(DiffusionPipeline):
         strength: float = 1.0,
         num_inference_steps: int = 20,
         guidance_ratio: float = 1.0,
+        guidance_scale: float = 1.0,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
     ) -> ChangenPipelineOutput:
         """Denoise the change area and hold the rest to the pre-event image.
@@ -112,6 +130,8 @@ class ChangenPipeline(DiffusionPipeline):
             strength: Noise level of the start: share of the timesteps run, in (0, 1]; 1 is pure noise.
             num_inference_steps: Steps of the full schedule; ``strength`` of them are run.
             guidance_ratio: λ in [0, 1].
+            guidance_scale: Strength of classifier-free guidance (Ho & Salimans 2022), on all channels of the sample; 1
+                leaves it out and saves a forward pass per step.
             generator: One per sample, so that a sample does not depend on its batch.
 
         Returns:
@@ -135,7 +155,7 @@ class ChangenPipeline(DiffusionPipeline):
             area = F.adaptive_max_pool2d(area, known.shape[-2:])
         noise = randn_tensor(known.shape, generator=_as_list(generator), device=known.device, dtype=torch.float32)
         timesteps = self._timesteps(num_inference_steps, strength)
-        sample = noise * self.scheduler.init_noise_sigma
+        sample = noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
         if start is not None and strength < 1:
             sample = self._noised(self.encode(start), noise, timesteps[0])
         sample = area * sample + (1 - area) * self._noised(known, noise, timesteps[0])
@@ -144,10 +164,17 @@ class ChangenPipeline(DiffusionPipeline):
             condition = torch.cat([known * (1 - area), area], dim=1).to(dtype)
         label = semantic_mask.to(dtype)
         embedding = model.embed_label(label)
+        null = torch.zeros_like(label)
+        null_embedding = model.embed_label(null) if guidance_scale != 1 else None
         held = round(guidance_ratio * len(timesteps))
         for index, timestep in enumerate(self.progress_bar(timesteps)):
             given = sample.to(dtype)
             predicted = model(given, timestep, label, label_embedding=embedding, condition=condition).sample
+            if null_embedding is not None:
+                free = model(given, timestep, null, label_embedding=null_embedding, condition=condition).sample
+                width = known.shape[1]  # the variance, where there is one, is not guided
+                guided = free[:, :width] + guidance_scale * (predicted[:, :width] - free[:, :width])
+                predicted = torch.cat([guided, predicted[:, width:]], dim=1)
             if getattr(self.scheduler.config, "variance_type", None) != "learned_range":
                 predicted = predicted[:, : known.shape[1]]
             sample = self._step(predicted, timestep, sample, generator)
@@ -159,6 +186,11 @@ class ChangenPipeline(DiffusionPipeline):
 
     def _step(self, predicted: Tensor, timestep: Tensor, sample: Tensor, generator: Any) -> Tensor:
         """One scheduler step."""
+        if self._flow:
+            sigma = timestep / self.scheduler.config.num_train_timesteps
+            velocity = (sample - predicted.float()) / sigma
+            moved: Tensor = self.scheduler.step(velocity, timestep, sample).prev_sample
+            return moved
         extra = {} if type(self.scheduler).__name__ == "DDIMScheduler" else {"generator": _as_list(generator)}
         previous: Tensor = self.scheduler.step(predicted.float(), timestep, sample, **extra).prev_sample
         return previous

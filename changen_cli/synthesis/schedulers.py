@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+)
 
 SchedulerName = Literal["dpm++", "ddim", "iddpm"]
 
@@ -20,7 +26,8 @@ def make_scheduler(name: SchedulerName, model_config: Any) -> SchedulerMixin:
         model_config: The denoiser's configuration; ``beta_schedule``, ``prediction_type`` and ``learn_sigma`` count.
 
     Returns:
-        A diffusers scheduler over 1000 training timesteps, spaced so that sampling starts at the last one.
+        A diffusers scheduler over 1000 training timesteps, spaced so that sampling starts at the last one. A model
+        trained by flow matching is always sampled by Euler steps (Lipman et al. 2023).
 
     What ``"iddpm"`` needs beyond diffusers' ``DDPMScheduler``, so that every step is the paper's (found by comparing
     the two in float64):
@@ -30,6 +37,8 @@ def make_scheduler(name: SchedulerName, model_config: Any) -> SchedulerMixin:
       up to the whole last beta on the finished image.
     - Tables in float64. One minus a ratio of two float32 numbers near 1 is off by 1e-3 where betas are small.
     """
+    if model_config["beta_schedule"] == "flow":
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
     common: dict[str, Any] = {
         "num_train_timesteps": 1000,
         "beta_schedule": model_config["beta_schedule"],

@@ -36,7 +36,7 @@ def open_labelled_source(recipe: Recipe) -> Source:
     """Open the source of a recipe, which must have labels.
 
     Raises:
-        UsageError: When the folder cannot be read as asked, or holds images without masks.
+        UsageError: When the folder cannot be read as asked, holds images without masks, or no class is a building.
     """
     from changen_cli.sources.folder import open_source
 
@@ -53,6 +53,11 @@ def open_labelled_source(recipe: Recipe) -> Source:
         raise UsageError(
             f"{section.input} holds images without masks, and region proposals for those are not part of this version",
             "Put masks of the same names into a folder masks/ or labels/ beside images/, or use an xBD folder",
+        )
+    if source.schema.building_id is None:
+        shown = ",".join(source.schema.names)
+        raise UsageError(
+            f"--classes {shown} has no building class", "Buildings are what changes: name one class building"
         )
     return source
 

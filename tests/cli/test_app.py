@@ -226,15 +226,16 @@ def test_sample_unpacks_and_dry_runs(tmp_path, quick) -> None:
 def test_train(xbd_tree, tmp_path, monkeypatch) -> None:
     from conftest import TINY
 
-    from changen_cli.workflows import train as training
+    from changen_cli.training import sizes
 
-    monkeypatch.setattr(training, "MINI", TINY)
+    monkeypatch.setattr(sizes, "MINI", TINY)
     options = ["--input", xbd_tree, "--output", tmp_path / "model", "--batch-size", 2, "--crop-size", 32]
     options += ["--device", "cpu", "--threads", 1, "--max-images"]
     done = run("train", *options, 20)
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'model'}\n"
-    assert "2 tiles, 0 skipped" in done.stderr
+    assert "2 tiles\n" in done.stderr
+    assert "1 of 1 places kept out" in done.stderr
     assert "20/20 images" in done.stderr
     taken = run("train", *options, 20)
     assert taken.exit_code == 2 and one_line(taken.stderr.splitlines(keepends=True)[-1]) and "--resume" in taken.stderr
