@@ -71,7 +71,11 @@ def generate(
     seed: Annotated[int | None, option("--seed", help="Seed of everything random.", panel=_EVENTS, default="0")] = None,
     model: Annotated[
         str | None,
-        option("--model", "-m", help="Bundled model or path of one.", panel=_IMAGES, default="changen-mini"),
+        option("--model", "-m", help="Bundled model, path, or Hub id org/name.", panel=_IMAGES, default="changen-mini"),
+    ] = None,
+    vae: Annotated[
+        str | None,
+        option("--vae", help="Autoencoder of a model of latents: path or Hub id. \\[default: its own]", panel=_IMAGES),
     ] = None,
     scheduler: Annotated[
         Literal["dpm++", "ddim", "iddpm"] | None,
@@ -157,6 +161,7 @@ def generate(
         "events": {"kinds": split_list(events), "steps": steps, "change_area": change_area, "negatives": negatives},
         "synthesis": {
             "model": model,
+            "vae": vae,
             "scheduler": scheduler,
             "inference_steps": inference_steps,
             "start": start,

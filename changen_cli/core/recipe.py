@@ -88,7 +88,8 @@ class EventsSection(_Section):
 class SynthesisSection(_Section):
     """How images of later dates are drawn: p(I_{t+1} | I_t, S_t, S_{t+1})."""
 
-    model: str = Field("changen-mini", description="bundled model name, or path of a model")
+    model: str = Field("changen-mini", description="bundled model name, path of a model, or Hub id org/name[@revision]")
+    vae: str | None = Field(None, description="autoencoder of a model of latents, path or Hub id; its own if not given")
     scheduler: Literal["dpm++", "ddim", "iddpm"] = Field("dpm++", description="sampler")
     inference_steps: int = Field(20, ge=1, le=1000, description="steps of the whole noise schedule")
     start: Literal["exemplar", "noise"] = Field("exemplar", description="start of the reverse process")

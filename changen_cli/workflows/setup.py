@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from changen_cli.core.errors import ModelError, OutputError, UsageError
-from changen_cli.core.files import sha256
+from changen_cli.core.errors import OutputError, UsageError
 from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import ClassSchema, Exemplar, Scene
+from changen_cli.synthesis.hub import BUNDLED, find_model
+from changen_cli.workflows.models import open_model
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 # Enough roofs to choose from, and the same ones whatever the limit, the order of work, or the size of the folder.
 LIBRARY_SCENES = 24
 LIBRARY_EXEMPLARS_PER_SCENE = 40
-BUNDLED = Path(__file__).parent.parent / "data" / "models"
 SAMPLE = BUNDLED.parent / "sample"
 
 
@@ -61,21 +61,12 @@ def choose_compute(device: str = "auto", dtype: str = "auto", threads: int | Non
 
 
 def model_path(name: str) -> Path:
-    """Find a model: a bundled name, a ``.safetensors`` file, or a folder holding ``model.safetensors``.
+    """Find a model's weights by bundled name, path, or Hub id.
 
     Raises:
-        ModelError: Naming the bundled models when there is none of that name.
+        ModelError: Naming the reference, why it cannot be found, and what to do.
     """
-    bundled = BUNDLED / f"{name}.safetensors"
-    if bundled.is_file():
-        return bundled
-    path = Path(name)
-    if path.is_dir():
-        path = path / "model.safetensors"
-    if path.is_file():
-        return path
-    names = ", ".join(sorted(file.stem for file in BUNDLED.glob("*.safetensors"))) or "none"
-    raise ModelError(f"model {name!r} is neither bundled ({names}) nor a file or folder", "See --model")
+    return find_model(name).path
 
 
 def synthesis_settings(recipe: Recipe) -> SynthesisSettings:
@@ -100,28 +91,20 @@ def load_pipeline(recipe: Recipe, compute: Compute) -> tuple[ChangenPipeline | N
     """
     import torch
 
-    from changen_cli.synthesis.models import load_model, read_facts
     from changen_cli.synthesis.pipeline import ChangenPipeline
     from changen_cli.synthesis.schedulers import make_scheduler
 
     if not synthesis_settings(recipe).needs_model:
         return None, None
-    name = recipe.synthesis.model
-    path = model_path(name)
-    model = load_model(path)
-    if model.config["codec"] != "pixel":
-        raise ModelError(f"{path} works on latents and needs an autoencoder", "Use a pixel model")
+    opened = open_model(recipe.synthesis.model, recipe.synthesis.vae)
+    model, vae = opened.denoiser, opened.autoencoder
     # The plain module's cast: diffusers' own warns of modules kept in float32, of which these models have none.
     torch.nn.Module.to(model, device=compute.device, dtype=getattr(torch, compute.dtype))
-    shown = path.parent.name if path.name == "model.safetensors" else path.name
-    record = ModelRecord(
-        id=name if path.parent == BUNDLED else shown,
-        sha256=sha256(path),
-        architecture=type(model).__name__,
-        license=model.config["license"],
-        facts=read_facts(path),
-    )
-    return ChangenPipeline(model, make_scheduler(recipe.synthesis.scheduler, model.config)), record
+    if vae is not None:
+        # Half precision would show as grain. On a CPU the autoencoder is most of the cost, so who asks for it gets it.
+        precision = getattr(torch, compute.dtype) if compute.device == "cpu" else torch.float32
+        torch.nn.Module.to(vae, device=compute.device, dtype=precision)
+    return ChangenPipeline(model, make_scheduler(recipe.synthesis.scheduler, model.config), vae), opened.record
 
 
 def build_library(source: Source) -> list[Exemplar]:

@@ -69,7 +69,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
             "kinds": ["create"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,
         },
         "synthesis": {
-            "model": str(model_file), "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,
+            "model": str(model_file), "vae": None, "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,
             "guidance_ratio": 0.5, "extent": "full", "unchanged": "exact",
         },
         "output": {"path": str(out), "format": "parquet", "overwrite": True},

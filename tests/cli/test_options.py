@@ -31,6 +31,7 @@ FIELDS = {
     "variants": "variants",
     "seed": "seed",
     "model": "synthesis.model",
+    "vae": "synthesis.vae",
     "scheduler": "synthesis.scheduler",
     "inference_steps": "synthesis.inference_steps",
     "start": "synthesis.start",
@@ -48,7 +49,7 @@ FIELDS = {
 NOT_IN_THE_RECIPE = {"dry_run", "quiet", "as_json"}
 WITHOUT_AN_OPTION = {"version", "events.min_area_px"}
 """The recipe's own format number; and a threshold below which no annotator draws a building."""
-DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "threads"}
+DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "vae", "threads"}
 """Their default is no value but a behaviour, told in the help text."""
 
 PARAMETERS = inspect.signature(generate, eval_str=True).parameters

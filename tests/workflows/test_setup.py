@@ -30,8 +30,10 @@ def test_compute() -> None:
 def test_models_by_name_file_and_folder(model_file: Path, tmp_path: Path) -> None:
     assert model_path(str(model_file)) == model_file
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ModelError, match="neither bundled"):
+    with pytest.raises(ModelError, match="holds no weights"):
         model_path(str(tmp_path / "mine"))
+    with pytest.raises(ModelError, match="neither bundled"):
+        model_path(str(tmp_path / "nowhere" / "mine"))
     target = tmp_path / "mine" / "model.safetensors"
     target.write_bytes(model_file.read_bytes())
     assert model_path(str(tmp_path / "mine")) == target
