@@ -91,6 +91,8 @@ def describe(name: str, command: Callable[..., Any]) -> str:
 def render() -> str:
     """The whole page."""
     commands = [(item.name, item.callback) for item in app.registered_commands]
+    for group in app.registered_groups:
+        commands += [(f"{group.name} {item.name}", item.callback) for item in group.typer_instance.registered_commands]
     return "\n\n".join([HEAD.rstrip(), *(describe(name, call) for name, call in commands if name and call)]) + "\n"
 
 

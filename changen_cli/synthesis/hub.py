@@ -211,8 +211,10 @@ def _locate(reference: str, select: Select, what: str, needed: str) -> Files:
     path = Path(reference).expanduser()
     hub = _HUB_ID.fullmatch(reference)
     try:
-        if path.is_dir():
-            names = [item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file()]
+        if reference and path.is_dir():
+            # No deeper: who names a home folder by mistake should not wait for all of it.
+            found = (item for pattern in ("*", "*/*", "*/*/*") for item in path.glob(pattern))
+            names = [item.relative_to(path).as_posix() for item in found if item.is_file()]
             files = Files(path.resolve().name, path, tuple(select(names)), "local")
         elif hub and PurePosixPath(hub["id"]).suffix not in _SUFFIXES:
             files = _from_hub(hub["id"], hub["revision"] or "", select)
