@@ -54,11 +54,12 @@ def show(model: Reference, as_json: AsJson = False) -> None:
         "architecture": f"{found['architecture']}: {size}depth {found['depth']}, width {found['width']}, "
         f"{found['heads']} heads, windows of {found['window']} tokens",
         "classes": ", ".join(found["classes"]) + unknown,
-        "works on": f"latents of {found['autoencoder']}" if found["autoencoder"] else "pixels",
+        "works on": "pixels" if found["codec"] == "pixel" else f"latents of {found['autoencoder'] or '--vae'}",
         "schedule": f"{found['beta_schedule']}, predicts {found['prediction_type']}{variance}",
         "licence": found["license"] or "not stated",
     }
-    rows |= {name.replace("_", " "): _fact(value) for name, value in found["facts"].items() if name != "revision"}
+    told = ("revision", "autoencoder")
+    rows |= {name.replace("_", " "): _fact(value) for name, value in found["facts"].items() if name not in told}
     for name, value in rows.items():
         result(f"{name:<13} {value}")
 

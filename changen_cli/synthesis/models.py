@@ -128,6 +128,14 @@ def load_autoencoder(files: Files, model_config: Any) -> Any:
     return vae.eval()
 
 
+def is_ours(file: ModelFile) -> bool:
+    """Whether a model names its own architecture, as ours and diffusers folders do and published states do not."""
+    try:
+        return "_class_name" in file.config or "architecture" in read_header(file.path).get("__metadata__", {})
+    except (OSError, ValueError):
+        return False
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """Return what :func:`save_model` stored beside the weights (training cost, data, licences); nothing of others."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +81,18 @@ def open_model(reference: str, vae: str | None = None, *, with_autoencoder: bool
         if vae:
             raise ModelError(f"model {reference} draws pixels and takes no autoencoder", "Leave out --vae")
     elif with_autoencoder:
-        files = find_autoencoder(vae or _own_autoencoder(file))
+        wanted = vae or _own_autoencoder(file, facts)
+        if not wanted:
+            # Another one's latents would give images that are wrong and look only somewhat odd.
+            raise ModelError(f"{reference} does not say of which autoencoder its latents are", "Name it with --vae")
+        files = find_autoencoder(wanted)
         autoencoder = load_autoencoder(files, denoiser.config)
         weights = files.folder / files.names[1]
-        facts["autoencoder"] = {"id": files.id, "revision": files.revision, "sha256": sha256(weights)}
+        used = {"id": files.id, "revision": files.revision, "sha256": sha256(weights)}
+        trained_with = facts.get("autoencoder")
+        if isinstance(trained_with, dict) and trained_with.get("sha256", used["sha256"]) != used["sha256"]:
+            logger.warning("Model %s was trained with another autoencoder than %s (by its hash).", file.id, files.id)
+        facts["autoencoder"] = used
     record = ModelRecord(
         id=file.id,
         sha256=sha256(file.path),
@@ -94,8 +103,18 @@ def open_model(reference: str, vae: str | None = None, *, with_autoencoder: bool
     return OpenedModel(file, denoiser, autoencoder, record)
 
 
-def _own_autoencoder(file: ModelFile) -> str:
-    return file.autoencoder or (file.known.autoencoder if file.known else DEFAULT_AUTOENCODER)
+def _own_autoencoder(file: ModelFile, facts: Mapping[str, Any]) -> str:
+    """The autoencoder a model of latents goes with, by what lies beside it or stands in it; empty when nothing says."""
+    from changen_cli.synthesis.models import is_ours
+
+    told = facts.get("autoencoder")
+    if file.autoencoder:
+        return file.autoencoder
+    if isinstance(told, dict) and told.get("id"):
+        return str(told["id"])
+    if file.known:
+        return file.known.autoencoder
+    return "" if is_ours(file) else DEFAULT_AUTOENCODER
 
 
 def describe_model(reference: str) -> dict[str, Any]:
@@ -128,7 +147,7 @@ def describe_model(reference: str) -> dict[str, Any]:
         "classes": list(config["classes"]),
         "unknown_plane": bool(config["unknown_plane"]),
         "codec": config["codec"],
-        "autoencoder": _own_autoencoder(file) if latents else "",
+        "autoencoder": _own_autoencoder(file, opened.record.facts) if latents else "",
         "beta_schedule": config["beta_schedule"],
         "prediction_type": config["prediction_type"],
         "learned_variance": bool(config["learn_sigma"]),
@@ -250,6 +269,7 @@ def _peek(path: Any) -> dict[str, Any]:
 
 def _is_autoencoder(files: Files, names: list[str]) -> bool:
     try:
-        return json.loads((files.folder / names[0]).read_text(encoding="utf-8")).get("_class_name") == "AutoencoderKL"
-    except (OSError, ValueError, AttributeError):
+        config = json.loads((files.folder / names[0]).read_text(encoding="utf-8"))
+        return bool(config["_class_name"] == "AutoencoderKL")
+    except (OSError, ValueError, LookupError, TypeError):
         return False

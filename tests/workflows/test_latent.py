@@ -142,3 +142,20 @@ def test_a_pipelines_own_autoencoder_is_taken(tmp_path, tiny_rsdit, tiny_autoenc
     assert opened.autoencoder is not None
     assert opened.record.facts["autoencoder"]["id"] == "pipe"
     assert opened.record.sha256 != opened.record.facts["autoencoder"]["sha256"]
+
+
+def test_a_model_says_which_autoencoder_it_was_trained_with(tmp_path, tiny_rsdit, tiny_autoencoder, caplog) -> None:
+    from changen_cli.synthesis.models import save_model
+
+    folder = str(tiny_autoencoder())
+    path = tmp_path / "own.safetensors"
+    save_model(tiny_rsdit(), path)
+    with pytest.raises(ModelError, match=r"does not say of which autoencoder.*--vae"):
+        open_model(str(path))
+    assert open_model(str(path), folder).autoencoder is not None
+    hashed = sha256(Path(folder) / "diffusion_pytorch_model.safetensors")
+    for told, warnings in (({"id": folder, "sha256": hashed}, 0), ({"id": folder, "sha256": "0" * 64}, 1)):
+        save_model(tiny_rsdit(), path, autoencoder=told)
+        caplog.clear()
+        assert open_model(str(path)).record.facts["autoencoder"]["sha256"] == hashed
+        assert len(caplog.records) == warnings
