@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,7 +103,8 @@ def train(
         bool, typer.Option("--resume", help="Continue from the checkpoint in --output.", rich_help_panel=_RUN)
     ] = False,
     device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda; several GPUs: accelerate launch.", rich_help_panel=_RUN)
+        str,
+        typer.Option("--device", help="auto, cpu, cuda; for several GPUs see docs/training.md.", rich_help_panel=_RUN),
     ] = "auto",
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"],
@@ -159,9 +161,12 @@ def train(
         dtype=dtype,
         threads=threads,
     )
-    with make_training_progress(quiet=quiet) as progress:
+    # One voice when several processes train together.
+    first = os.environ.get("RANK", "0") == "0"
+    with make_training_progress(quiet=quiet or not first) as progress:
         folder = train_model(request, progress)
-    result(str(folder))
+    if first:
+        result(str(folder))
 
 
 def _per_input(name: str, values: list[Any], inputs: int) -> list[Any]:

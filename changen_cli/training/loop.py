@@ -40,7 +40,7 @@ class LoopSettings:
         batch_size: Images per optimiser step and process.
         learning_rate: Peak rate after the warm-up.
         schedule: ``"constant"``, with a linear decay over the last quarter, or ``"cosine"`` from the peak to zero.
-        warmup_images: Length of the linear warm-up.
+        warmup_images: Length of the linear warm-up, at most a tenth of the run.
         ema_decay: Decay of the averaged weights, per optimiser step.
         max_grad_norm: Gradients are clipped to this norm.
         log_every: Optimiser steps between lines of the log.
@@ -112,7 +112,9 @@ class Step:
 
 def learning_rate(settings: LoopSettings, images: int) -> float:
     """Rate after ``images``: linear warm-up, then constant with a linear decay over the last quarter, or a cosine."""
-    warm = min(1.0, (images + settings.batch_size) / max(1, settings.warmup_images))
+    # Short runs warm up for a tenth of their length: otherwise they would never get anywhere.
+    length = min(settings.warmup_images, settings.max_images // 10)
+    warm = min(1.0, (images + settings.batch_size) / max(1, length))
     if settings.schedule == "cosine":
         share = min(1.0, images / max(1, settings.max_images))
         decay = 0.5 * (1 + np.cos(np.pi * share))

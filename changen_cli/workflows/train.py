@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +107,7 @@ def train_model(request: TrainRequest, progress: TrainProgress) -> Path:
             f"{request.output} holds a checkpoint", "Pass --resume to continue it, or choose another --output"
         )
     settings = LoopSettings(**({"dtype": compute.dtype} | dict(request.loop)))
-    pool = TilePool(request.output / ".tiles")
+    pool = TilePool(request.output / f".tiles-{os.getpid()}")
     try:
         _read(request, pool, progress)
         tiles, held = split_by_place(pool.tiles(), request.validation_share, settings.seed)
