@@ -7,17 +7,29 @@ normalisation is per pixel and nothing knows its position, so the network scales
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from changen_cli.synthesis.blocks import LayerNorm2d, TimestepEmbedder, build_blocks, modulate
+from changen_cli.synthesis.blocks import (
+    LayerNorm2d,
+    TimestepEmbedder,
+    build_blocks,
+    convolve_and_add,
+    plain_cpu,
+    run_blocks,
+)
 from changen_cli.synthesis.transformer import DenoiserOutput
 
 STRIDE = 8
 """Image pixels per token side."""
+
+_STRIP_BYTES = 4 * 2**20
 
 
 class ResidualBlock(nn.Module):
@@ -34,11 +46,11 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        shift, scale = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)
-        h = self.conv2(F.silu(modulate(self.norm2(h), shift, scale)))
-        out: Tensor = self.skip(x) + h
-        return out
+        in_place = plain_cpu(x)
+        h = self.conv1(F.silu(self.norm1(x), inplace=in_place))
+        shift, scale = self.time(F.silu(time)).chunk(2, dim=1)
+        h = F.silu(self.norm2.modulated(h, shift, scale), inplace=in_place)
+        return convolve_and_add(self.conv2, h, self.skip(x))
 
 
 class HybridRSDiT(ModelMixin, ConfigMixin):
@@ -87,6 +99,7 @@ class HybridRSDiT(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.out_channels = in_channels
+        self.widths = tuple(widths)
         time_width = hidden_size
         self.t_embedder = TimestepEmbedder(time_width)
         # The label is embedded at token resolution from 8x8 pixel blocks: no pixel of the mask is lost, and the
@@ -154,24 +167,86 @@ class HybridRSDiT(ModelMixin, ConfigMixin):
         if label_embedding is None:
             label_embedding = self.embed_label(label)
         planes = [sample, label] if condition is None else [sample, condition, label]
-        x = self.stem(torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last))
-        steps = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(sample.shape[0])
-        time = self.t_embedder(steps)
-        skips = []
-        for level, down in zip(self.encoder, self.down, strict=True):
-            x = _run(level, x, time)
+        given = torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
+        # One timestep for all samples stays one row: its scales and shifts then fold into the normalisation.
+        time = self.t_embedder(torch.as_tensor(timestep, device=sample.device).reshape(-1))
+        skips: list[Tensor] = []
+        x = given
+        for index, (level, down) in enumerate(zip(self.encoder, self.down, strict=True)):
+            x = self._encode(index, level, x, time)
             skips.append(x)
             x = down(x)
-        tokens = x.permute(0, 2, 3, 1)
         condition_tokens = time[:, None, None] + label_embedding.permute(0, 2, 3, 1)
-        for block in self.blocks:
-            tokens = block(tokens, condition_tokens)
-        x = tokens.permute(0, 3, 1, 2)
-        for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
-            x = torch.cat([F.pixel_shuffle(up(x), 2), skip], dim=1)
-            x = _run(level, x, time)
-        features = torch.cat([F.silu(self.head_norm(x)), x, sample], dim=1)
-        return DenoiserOutput(sample=self.head(features))
+        x = run_blocks(self.blocks, x.permute(0, 2, 3, 1), condition_tokens).permute(0, 3, 1, 2)
+        for index in reversed(range(len(skips))):
+            x = self._decode(index, x, skips.pop(), time, sample)
+        return DenoiserOutput(sample=x)
+
+    def _encode(self, index: int, level: Any, x: Tensor, time: Tensor) -> Tensor:
+        """Residual blocks of one level, after the stem in the first."""
+
+        def part(low: int, high: int) -> Tensor:
+            strip = x[:, :, low:high]
+            return _run(level, strip if index else self.stem(strip), time)
+
+        return in_strips(part, x.shape[-2], 2 * len(level) + 2, _strip_rows(x, self.widths[index]))
+
+    def _decode(self, index: int, x: Tensor, skip: Tensor, time: Tensor, sample: Tensor) -> Tensor:
+        """Upsample, join the encoder's features, residual blocks of one level, and the head after the last."""
+        level: Any = self.decoder[index]
+        up: Any = self.up[index]
+        width = skip.shape[1]
+        # A pixel shuffle whose channels come last: the weights are put in that order instead of the features.
+        weight = up.weight.view(width, 4, -1).transpose(0, 1).reshape(4 * width, -1)
+        bias = up.bias.view(width, 4).t().reshape(-1)
+
+        def part(low: int, high: int) -> Tensor:
+            coarse = F.linear(x[:, :, low // 2 : high // 2].permute(0, 2, 3, 1), weight, bias)
+            batch, rows, cols, _ = coarse.shape
+            fine = coarse.view(batch, rows, cols, 2, 2, width).transpose(2, 3)
+            beside = skip[:, :, low:high].permute(0, 2, 3, 1).reshape(batch, rows, 2, cols, 2, width)
+            joined = torch.cat([fine, beside.to(fine.dtype)], dim=-1).view(batch, 2 * rows, 2 * cols, 2 * width)
+            h = _run(level, joined.permute(0, 3, 1, 2), time)
+            if index:
+                return h
+            features = F.silu(self.head_norm(h), inplace=plain_cpu(h))
+            return self.head(torch.cat([features, h, sample[:, :, low:high]], dim=1))
+
+        return in_strips(part, skip.shape[-2], 2 * len(level) + 2, _strip_rows(skip, 2 * width))
+
+
+def in_strips(part: Callable[[int, int], Tensor], height: int, halo: int, rows: int) -> Tensor:
+    """Compute ``[B, C, height, W]`` a strip of rows at a time, so that what lies between stays in the cache.
+
+    Args:
+        part: Result for the rows from ``low`` to ``high`` when nothing lies beyond them.
+        height: Rows in all.
+        halo: Rows a result depends on, above and below.
+        rows: Rows per strip; both even.
+    """
+    if rows >= height:
+        return part(0, height)
+    out = None
+    for first in range(0, height, rows):
+        last = min(first + rows, height)
+        low = max(0, first - halo)
+        strip = part(low, min(height, last + halo))[:, :, first - low : last - low]
+        if out is None:
+            shape = (strip.shape[0], strip.shape[1], height, strip.shape[3])
+            out = torch.empty(shape, dtype=strip.dtype, device=strip.device, memory_format=torch.channels_last)
+        out[:, :, first:last] = strip
+    assert out is not None  # there is at least one row
+    return out
+
+
+def _strip_rows(x: Tensor, channels: int) -> int:
+    """Rows of a strip: all of them with gradients, on other devices, or when they fit the cache anyway."""
+    height = x.shape[-2]
+    if not plain_cpu(x):
+        return height
+    row_bytes = x.shape[0] * x.shape[-1] * channels * x.element_size()
+    rows = max(32, _STRIP_BYTES // row_bytes // 8 * 8)
+    return rows if 2 * rows <= height else height
 
 
 def _run(level: nn.Module, x: Tensor, time: Tensor) -> Tensor:

@@ -15,7 +15,14 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from changen_cli.synthesis.blocks import LabelEmbedder, TimestepEmbedder, build_blocks, modulate, zero_modulation
+from changen_cli.synthesis.blocks import (
+    LabelEmbedder,
+    TimestepEmbedder,
+    build_blocks,
+    modulate,
+    run_blocks,
+    zero_modulation,
+)
 
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 """Published sizes: depth, width, heads."""
@@ -159,6 +166,5 @@ class RSDiT(ModelMixin, ConfigMixin):
         steps = torch.as_tensor(timestep, device=sample.device).reshape(-1).expand(sample.shape[0])
         label_tokens = F.interpolate(label_embedding, size=x.shape[1:3], mode="nearest").permute(0, 2, 3, 1)
         tokens = self.t_embedder(steps)[:, None, None] + label_tokens
-        for block in self.blocks:
-            x = block(x, tokens)
+        x = run_blocks(self.blocks, x, tokens)
         return DenoiserOutput(sample=self.final_layer(x, tokens))
