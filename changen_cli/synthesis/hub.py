@@ -13,6 +13,8 @@ from changen_cli.core.errors import ModelError
 from changen_cli.core.landcover import OPENEARTHMAP
 
 BUNDLED = Path(__file__).parent.parent / "data" / "models"
+SEGMENTER = "changen-segmenter"
+"""The bundled model that judges images instead of drawing them; never offered as a denoiser."""
 DEFAULT_AUTOENCODER = "stabilityai/sd-vae-ft-ema"
 """What published Changen2 states were trained with: AutoencoderKL, 4 channels at 1/8, scaling 0.18215."""
 
@@ -219,7 +221,8 @@ def _locate(reference: str, select: Select, what: str, needed: str) -> Files:
         elif hub and PurePosixPath(hub["id"]).suffix not in _SUFFIXES:
             files = _from_hub(hub["id"], hub["revision"] or "", select)
         else:
-            names = sorted(file.stem for file in BUNDLED.glob("*.safetensors")) if what == "model" else []
+            denoisers = sorted(file.stem for file in BUNDLED.glob("*.safetensors") if file.stem != SEGMENTER)
+            names = denoisers if what == "model" else []
             bundled = f"neither bundled ({', '.join(names) or 'none'}) nor" if what == "model" else "neither"
             raise ModelError(
                 f"{what} {reference!r} is {bundled} a file or folder, and no Hub id (org/name)",

@@ -77,6 +77,8 @@ def _build(
     name: str, metadata: Mapping[str, str], config: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> HybridRSDiT | RSDiT:
     """Build one of our architectures by the configuration in the file, or else by the one beside it."""
+    if name == "LandCoverSegmenter":
+        raise ModelError("this is the segmenter that judges images; it draws none", "Give a denoiser")
     settings = json.loads(metadata["config"]) if "config" in metadata else config
     model = ARCHITECTURES[name](**{key: value for key, value in settings.items() if not key.startswith("_")})
     model.load_state_dict(dict(state))
