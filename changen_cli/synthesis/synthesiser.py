@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from changen_cli.synthesis.pipeline import ChangenPipeline
 from changen_cli.synthesis.windows import Window, crop, full_window, paste, plan_windows, soft_alpha
 
 FloatArray = npt.NDArray[np.float32]
+logger = logging.getLogger(__name__)
 
 # One forward pass always has the same shape for a window of a given size: results must not depend on what else is in
 # the batch, and kernels round differently for different batch sizes. A CPU gains nothing from larger ones.
@@ -123,6 +125,7 @@ class Synthesiser:
     ) -> None:
         self.pipeline, self.settings, self.schema = pipeline, settings, schema
         self.exemplars = ExemplarStart(library)
+        self._halvings: dict[tuple[int, ...], int] = defaultdict(int)  # of the batch, by the windows' shape
         if pipeline is not None:
             pipeline.set_progress_bar_config(disable=True)
 
@@ -210,9 +213,9 @@ class Synthesiser:
         return canvas, tasks
 
     def _forward_batch(self, shape: tuple[int, ...]) -> int:
-        """Windows of one shape per forward pass; a constant of the shape and the device type."""
+        """Windows of one shape per forward pass; a constant of the shape and the device type while memory suffices."""
         budget = _FORWARD_PIXELS.get(self.pipeline.device.type, 0) if self.pipeline else 0
-        return max(1, budget // (shape[0] * shape[1]))
+        return max(1, budget // (shape[0] * shape[1]) >> self._halvings[shape])
 
     @staticmethod
     def _window_multiple(pipeline: ChangenPipeline) -> int:
@@ -222,8 +225,33 @@ class Synthesiser:
         return int(tokens * model.config["window_size"])
 
     def _denoise(self, chunk: list[_Task]) -> list[FloatArray]:
-        """Run the pipeline on windows of one shape, filled up to the full batch with copies of the last."""
-        size = self._forward_batch(chunk[0].area.shape)
+        """Denoise windows of one shape; when the device runs out of memory, with half as many per forward pass.
+
+        The batch stays halved for windows of this shape until the end of the run. Kernels may round differently for
+        another batch size, so from there on these windows may differ in the last bits from a run that had more memory;
+        runs in which it sufficed, or fell short at the same batch size from the start, give equal bytes.
+
+        Raises:
+            torch.cuda.OutOfMemoryError: When the memory does not suffice for a single window.
+        """
+        shape = chunk[0].area.shape
+        patches: list[FloatArray] = []
+        while len(patches) < len(chunk):
+            size = self._forward_batch(shape)
+            try:
+                patches += self._forward(chunk[len(patches) : len(patches) + size], size)
+                continue
+            except torch.cuda.OutOfMemoryError:
+                if size == 1:
+                    raise
+            # Only here has the failed pass let go of its tensors.
+            self._halvings[shape] += 1
+            torch.cuda.empty_cache()
+            logger.warning("out of memory: %d instead of %d windows of %d x %d at once", size // 2, size, *shape)
+        return patches
+
+    def _forward(self, chunk: list[_Task], size: int) -> list[FloatArray]:
+        """Run the pipeline on at most ``size`` windows of one shape, filled up to ``size`` with copies of the last."""
         filled = chunk + [chunk[-1]] * (size - len(chunk))
         assert self.pipeline is not None  # windows are planned only when there is a model to denoise them
         device = self.pipeline.device
