@@ -53,6 +53,14 @@ def train(
             rich_help_panel=_DATA,
         ),
     ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layout",
+            help="xbd, pairs or images; once, or once per --input (- detects it). \\[default: detected]",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     crop_size: Annotated[
         int,
         typer.Option(
@@ -131,9 +139,10 @@ def train(
 
     names = _per_input("--classes", classes or ["-"], len(input))
     factors = _per_input("--max-reduction", max_reduction or [1.5], len(input))
+    layouts = _per_input("--layout", layout or ["-"], len(input))
     inputs = tuple(
-        TrainInput(path, split_list(None if text == "-" else text), factor)
-        for path, text, factor in zip(input, names, factors, strict=True)
+        TrainInput(path, split_list(None if text == "-" else text), factor, None if kind == "-" else kind)
+        for path, text, factor, kind in zip(input, names, factors, layouts, strict=True)
     )
     loop: dict[str, Any] = {
         "max_images": max_images,

@@ -21,6 +21,8 @@ DEFAULT_AUTOENCODER = "stabilityai/sd-vae-ft-ema"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _SUFFIXES = (".safetensors", *PICKLES)
 _USUAL_NAMES = ("model", "diffusion_pytorch_model", "pytorch_model")
+_COMPANIONS = ("model_index.json", "vae/config.json")
+"""Files that say a denoiser has its autoencoder with it: in a diffusers pipeline, or in a folder made by training."""
 _OTHER_STATES = re.compile(r"optim|sched|training_args|rng_state|scaler|random_states|(^|/)(vae|autoencoder)/")
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -125,14 +127,14 @@ def find_model(reference: str) -> ModelFile:
         return ModelFile(name, path, config=_read_config(path.parent / "config.json") if names else {})
     files = _locate(reference, select_model, "model", "a .safetensors, .bin, .pt, .pth or .ckpt file")
     weights = files.folder / files.names[0]
-    config = next((files.folder / name for name in files.names if name.endswith("config.json")), None)
+    config = next((files.folder / name for name in files.names[1:] if name not in _COMPANIONS), None)
     return ModelFile(
         files.id,
         weights,
         files.origin,
         files.revision,
         _read_config(config) if config else {},
-        reference if "model_index.json" in files.names else "",
+        reference if set(_COMPANIONS) & set(files.names) else "",
     )
 
 
@@ -173,12 +175,12 @@ def select_model(names: Sequence[str]) -> list[str]:
     if len(fits) > 1:
         raise ModelError(f"holds several models ({', '.join(fits[:4])})", "Download it and name one of the files")
     config = str(PurePosixPath(fits[0]).with_name("config.json"))
-    return fits + [name for name in (config, "model_index.json") if name in names]
+    return fits + [name for name in (config, *_COMPANIONS) if name in names]
 
 
 def select_autoencoder(names: Sequence[str]) -> list[str]:
-    """Pick configuration and weights of an autoencoder; those of its pipeline when there is one."""
-    prefix = "vae/" if "model_index.json" in names else ""
+    """Pick configuration and weights of an autoencoder; those in ``vae/`` of a pipeline or of a model of latents."""
+    prefix = "vae/" if set(_COMPANIONS) & set(names) else ""
     weights = (f"{prefix}diffusion_pytorch_model{suffix}" for suffix in (".safetensors", ".bin"))
     found = next((name for name in weights if name in names), None)
     return [f"{prefix}config.json", found] if found and f"{prefix}config.json" in names else []

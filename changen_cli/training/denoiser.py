@@ -115,7 +115,8 @@ class DenoiserTask:
         self.crops = Crops(tiles, settings.crop_size)
         if not self.crops.tiles:
             raise UsageError(f"no training tile is at least {settings.crop_size} px wide", "Give larger images")
-        self.model, self.options, self.vae = model, settings, vae
+        self.model, self.options = model, settings
+        self.vae = None if vae is None else vae.requires_grad_(False)
         self.facts = dict(facts or {})
         self.networks: dict[str, nn.Module] = {"denoiser": model}
         config = {key: value for key, value in dict(model.config).items() if not key.startswith("_")}
@@ -189,6 +190,8 @@ class DenoiserTask:
     def _encode(self, images: Tensor) -> Tensor:
         if self.vae is None:
             return images
+        if self.vae.device != images.device:  # it is no network of the loop, which moves those
+            self.vae.to(images.device)
         latents: Tensor = self.vae.encode(images.to(self.vae.dtype)).latent_dist.mode()
         return latents.float() * self.vae.config.scaling_factor
 

@@ -65,7 +65,7 @@ def open_model(reference: str, vae: str | None = None, *, with_autoencoder: bool
     Raises:
         ModelError: When something cannot be found or read, or the two do not fit.
     """
-    from changen_cli.synthesis.models import load_autoencoder, load_model, read_facts
+    from changen_cli.synthesis.models import load_model, read_facts
     from changen_cli.synthesis.published import LICENSE
 
     file = find_model(reference)
@@ -85,13 +85,10 @@ def open_model(reference: str, vae: str | None = None, *, with_autoencoder: bool
         if not wanted:
             # Another one's latents would give images that are wrong and look only somewhat odd.
             raise ModelError(f"{reference} does not say of which autoencoder its latents are", "Name it with --vae")
-        files = find_autoencoder(wanted)
-        autoencoder = load_autoencoder(files, denoiser.config)
-        weights = files.folder / files.names[1]
-        used = {"id": files.id, "revision": files.revision, "sha256": sha256(weights)}
+        autoencoder, used = open_autoencoder(wanted, denoiser.config)
         trained_with = facts.get("autoencoder")
         if isinstance(trained_with, dict) and trained_with.get("sha256", used["sha256"]) != used["sha256"]:
-            logger.warning("Model %s was trained with another autoencoder than %s (by its hash).", file.id, files.id)
+            logger.warning("Model %s was trained with another autoencoder than %s (by its hash).", file.id, used["id"])
         facts["autoencoder"] = used
     record = ModelRecord(
         id=file.id,
@@ -101,6 +98,27 @@ def open_model(reference: str, vae: str | None = None, *, with_autoencoder: bool
         facts=facts,
     )
     return OpenedModel(file, denoiser, autoencoder, record)
+
+
+def open_autoencoder(reference: str, model_config: Any) -> tuple[Any, dict[str, str]]:
+    """Open the autoencoder of a model of latents.
+
+    Args:
+        reference: Path or Hub id.
+        model_config: The denoiser's configuration.
+
+    Returns:
+        A diffusers ``AutoencoderKL`` and its identity: id, revision, sha256.
+
+    Raises:
+        ModelError: When it cannot be found or read, or its latents are not the denoiser's.
+    """
+    from changen_cli.synthesis.models import load_autoencoder
+
+    files = find_autoencoder(reference)
+    autoencoder = load_autoencoder(files, model_config)
+    weights = files.folder / files.names[1]
+    return autoencoder, {"id": files.id, "revision": files.revision, "sha256": sha256(weights)}
 
 
 def _own_autoencoder(file: ModelFile, facts: Mapping[str, Any]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from changen_cli.core.errors import UsageError
+from changen_cli.core.files import atomic_path
+from changen_cli.core.recipe import Layout
 from changen_cli.core.types import Skip
 from changen_cli.workflows.setup import choose_compute
 
@@ -27,11 +30,13 @@ class TrainInput:
         path: Any folder ``changen generate`` reads, or one of images without masks.
         classes: Class names of its masks, in id order; None for xBD trees, binary masks, and images without masks.
         max_reduction: Crops may be reduced by up to this factor.
+        layout: Layout of the folder; detected when None.
     """
 
     path: Path
     classes: tuple[str, ...] | None = None
     max_reduction: float = 1.5
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ def train_model(request: TrainRequest, progress: TrainProgress) -> Path:
             else f"{len(tiles)} tiles to learn from; one place only, so none is kept out for validation"
         )
         task = make_task(request, tiles, held, settings)
+        _keep_autoencoder(request)
         run(
             task,
             settings,
@@ -137,7 +143,9 @@ def _read(request: TrainRequest, pool: Any, progress: TrainProgress) -> None:
     from changen_cli.training.tiles import load_tiles
 
     for item in request.inputs:
-        count, skipped = load_tiles(item.path, item.classes, pool, max_reduction=item.max_reduction)
+        count, skipped = load_tiles(
+            item.path, item.classes, pool, layout=item.layout, max_reduction=item.max_reduction
+        )
         progress.note(f"{item.path}: {count} tiles{_skips(skipped)}")
         for skip in skipped[:5]:
             progress.note(f"  skipped {skip.path}: {skip.reason}")
@@ -173,31 +181,47 @@ def make_task(
         return AutoencoderTask(vae, tiles, held, learned, seed=settings.seed)
     from changen_cli.training.denoiser import DenoiserSettings, DenoiserTask
 
-    model, latents = _denoiser(request, settings.seed)
+    model, latents, facts = _denoiser(request, settings.seed)
     if request.license:
         model.register_to_config(license=request.license)
     options = DenoiserSettings(crop_size=request.crop_size)
-    facts = {"trained_on": [item.path.name for item in request.inputs]}
+    facts["trained_on"] = [item.path.name for item in request.inputs]
     return DenoiserTask(model, tiles, options, validation=held, vae=latents, facts=facts)
 
 
-def _denoiser(request: TrainRequest, seed: int) -> tuple[Any, Any]:
-    """The network to train, and the autoencoder its latents come from."""
-    from changen_cli.synthesis.models import load_model
-    from changen_cli.training.sizes import new_denoiser
-    from changen_cli.workflows.setup import model_path
+def _keep_autoencoder(request: TrainRequest) -> None:
+    """Copy a local autoencoder into the model folder: latents are worth nothing without the one they come from."""
+    from changen_cli.synthesis.hub import find_autoencoder
 
-    size, codec = request.size, request.codec
-    model = load_model(model_path(request.init)) if request.init else new_denoiser(size, codec, seed)  # type: ignore[arg-type]
-    if model.config["codec"] == "pixel":
+    if not request.vae:
+        return
+    files = find_autoencoder(request.vae)
+    folder = request.output / "vae"
+    if files.origin == "hub" or files.folder.resolve() == folder.resolve():
+        return
+    for name in files.names:
+        with atomic_path(folder / Path(name).name) as partial:
+            shutil.copyfile(files.folder / name, partial)
+
+
+def _denoiser(request: TrainRequest, seed: int) -> tuple[Any, Any, dict[str, Any]]:
+    """The network to train, the autoencoder its latents come from, and what to store of both."""
+    from changen_cli.training.sizes import new_denoiser
+    from changen_cli.workflows.models import open_autoencoder, open_model
+
+    if request.init:
+        opened = open_model(request.init, request.vae)
+        facts = {key: opened.record.facts[key] for key in ("autoencoder",) if key in opened.record.facts}
+        return opened.denoiser, opened.autoencoder, facts | {"initial": opened.record.id}
+    model = new_denoiser(request.size, request.codec, seed)  # type: ignore[arg-type]
+    if request.codec == "pixel":
         if request.vae:
             raise UsageError("--vae goes with --codec vae", "Leave it out, or train on latents")
-        return model, None
+        return model, None, {}
     if not request.vae:
         raise UsageError(
             "a denoiser of latents needs an autoencoder",
             "Give --vae, a folder made by changen train --stage vae or a Hub id",
         )
-    from diffusers import AutoencoderKL
-
-    return model, AutoencoderKL.from_pretrained(request.vae)
+    autoencoder, used = open_autoencoder(request.vae, model.config)
+    return model, autoencoder, {"autoencoder": used}

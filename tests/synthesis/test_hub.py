@@ -36,7 +36,10 @@ COMMITS = {"main": "a" * 40, "v1": "b" * 40}
                 "model_index.json", "transformer/config.json", "vae/config.json",
                 "transformer/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
             ],
-            ["transformer/diffusion_pytorch_model.safetensors", "transformer/config.json", "model_index.json"],
+            [
+                "transformer/diffusion_pytorch_model.safetensors", "transformer/config.json", "model_index.json",
+                "vae/config.json",
+            ],
         ),
         (["vae/diffusion_pytorch_model.safetensors"], []),
         (["README.md", "tf_model.h5"], []),
