@@ -211,8 +211,8 @@ def rim_sets(
     """Describe the rim of every event, and real ones of the same shape.
 
     A created object's counterpart is the real object it was made from: the redrawn area is laid around that one in
-    its own scene. A removed one's is laid on free ground nearby. Pixels of other buildings are left out on
-    both sides, and so are events whose rim is not visible.
+    its own scene. A removed one's is laid on free ground nearby. Only ground and the object itself are
+    looked at, on both sides; events of whose rim too little is left are passed over.
 
     Args:
         scene: The scene before the change.
@@ -240,8 +240,8 @@ def rim_sets(
         return []
     nearest = ndimage.distance_transform_edt(owners == 0, return_distances=False, return_indices=True)
     owners = owners[tuple(nearest)]
-    buildings = np.isin(masks, schema.building_ids)
-    ground = np.isin(masks[0], schema.ground_ids) & ~within(buildings[0], _NO_OTHERS_PX)
+    free = np.isin(masks, schema.ground_ids)
+    ground = ~within(~free[0], _NO_OTHERS_PX)
     found = []
     for number, event in enumerate(events, start=1):
         if event.kind not in ("create", "remove"):
@@ -253,9 +253,10 @@ def rim_sets(
         )
         shape, mine = area[where], owners[where] == number
         own = kind == "create"
-        others = buildings[1][where] & ~(own & (instances[1][where] == event.instance))
+        # Ground only: a road or a neighbour's roof beside one rim and not beside the other would be told apart.
+        others = ~free[1][where] & ~(own & (instances[1][where] == event.instance))
         if not own:  # before the change its own pixels were building too; those may be looked at
-            others |= buildings[0][where] & (instances[0][where] != event.instance)
+            others |= ~free[0][where] & (instances[0][where] != event.instance)
         usable = mine & ~within(others, _NO_OTHERS_PX)
         drawn = rim_statistics(after[where], shape, usable)
         site = rim_statistics(scene.image[where], shape, usable)
@@ -298,7 +299,7 @@ def _around_exemplar(
     points = np.where(inside, points, 0)
     laid = (shape[points[0], points[1]] & inside).reshape(rows.shape)
     looked = (mine[points[0], points[1]] & inside).reshape(rows.shape)
-    others = np.isin(scene.mask[where], schema.building_ids)
+    others = ~np.isin(scene.mask[where], schema.ground_ids)
     crop = (slice(row0 - where[0].start, row1 - where[0].start), slice(col0 - where[1].start, col1 - where[1].start))
     others[crop] &= ~exemplar.footprint
     return rim_statistics(scene.image[where], laid, looked & ~within(others, _NO_OTHERS_PX))
