@@ -216,6 +216,9 @@ class Trainer:
         """Write checkpoint and product, each by rename; only the main process does."""
         if not self.accelerator.is_main_process:
             return
+        # The product first: a kill in between then costs nothing, because the older checkpoint makes it again.
+        with self.averaged():
+            self.task.save(self.output, self.images)
         save_checkpoint(
             self.output / "checkpoint.pt",
             {
@@ -227,8 +230,6 @@ class Trainer:
                 "ema": self.ema.state_dict(),
             },
         )
-        with self.averaged():
-            self.task.save(self.output, self.images)
 
     def restore(self) -> bool:
         """Continue from the checkpoint when there is one; returns whether there was.

@@ -7,14 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, picture
 from PIL import Image
 
 from changen_cli.core.errors import ModelError, UsageError
@@ -147,8 +146,8 @@ def test_a_save_that_dies_leaves_the_old_files(tiles, tmp_path: Path, monkeypatc
         trainer.save()
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert after.keys() == before.keys()
-    assert after["model.safetensors"] == before["model.safetensors"]
-    assert (after["checkpoint.pt"] == before["checkpoint.pt"]) == (where == "torch.save")
+    assert after["checkpoint.pt"] == before["checkpoint.pt"], "never newer than the product"
+    assert (after["model.safetensors"] == before["model.safetensors"]) == (where == "save_model")
     assert_equal(model.state_dict(), live)
     monkeypatch.undo()
     assert Trainer(task(tiles), SETTINGS, tmp_path).restore()
@@ -203,49 +202,41 @@ def test_learning_rate() -> None:
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-import numpy as np, torch
+import torch
 from pathlib import Path
 torch.set_num_threads(1)
-from conftest import TINY, picture
-from training.test_loop import SETTINGS, task, replace, run
-from changen_cli.training.tiles import TrainingTile
-image, numbers = picture(0, 64)
-tiles = [TrainingTile(image, np.where(numbers > 0, 8, 0).astype(np.uint8))]
-def said(step):
-    print(step.images, flush=True)
+from training.test_loop import LONG, one_tile, run, task
 try:
-    run(task(tiles), replace(SETTINGS, max_images=int(sys.argv[2])), Path(sys.argv[1]), resume=True, on_step=said)
+    run(task(one_tile()), LONG, Path(sys.argv[1]), on_step=lambda step: print(step.images, flush=True))
 except KeyboardInterrupt:
     sys.exit(130)
 """
+LONG = replace(SETTINGS, max_images=300)
 
 
-def start(folder: Path, images: int) -> subprocess.Popen[str]:
-    script = SCRIPT.format(tests=str(Path(__file__).parent.parent))
-    return subprocess.Popen(
-        [sys.executable, "-c", script, str(folder), str(images)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+def one_tile() -> list[TrainingTile]:
+    image, numbers = picture(0, 64)
+    return [TrainingTile(image, np.where(numbers > 0, 8, 0).astype(np.uint8))]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_resumes(tmp_path: Path, number: int) -> None:
-    process = start(tmp_path / "broken", 100_000)
-    assert process.stdout is not None and process.stderr is not None
+    script = SCRIPT.format(tests=str(Path(__file__).parent.parent))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "broken")],
+        stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
     for line in process.stdout:
         if int(line) >= 80:
             break
     os.kill(process.pid, number)
-    deadline = time.monotonic() + 60
     process.communicate(timeout=60)
-    assert time.monotonic() < deadline
     assert process.returncode == (-9 if number == signal.SIGKILL else 130)
     seen = checkpoint(tmp_path / "broken")["images"]
-    assert seen >= 60, "asked politely, it saves where it stands; killed, it is where the last checkpoint was"
-    assert number == signal.SIGKILL or seen >= 80
-    goal = seen + 20
-    for name in ("broken", "whole"):
-        process = start(tmp_path / name, goal)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-    assert int(out.split()[-1]) == goal
+    assert 60 <= seen < 300
+    assert number == signal.SIGKILL or seen >= 80, "asked politely, it saves where it stands"
+    run(task(one_tile(), 99), LONG, tmp_path / "broken", resume=True)
+    run(task(one_tile()), LONG, tmp_path / "whole")
+    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    assert log(tmp_path / "whole") == log(tmp_path / "broken")
