@@ -38,7 +38,7 @@ test-slow: $(VENV)/.installed-dev ## Run the tests marked slow
 	$(PYTEST) -m slow
 
 test-gpu: $(VENV)/.installed-dev ## Run the tests that need a CUDA device
-	$(PYTEST) -m gpu
+	$(PYTEST) -m gpu -rs
 
 check: $(VENV)/.installed-dev docs-check ## Lint, formatting, types, and whether docs/cli.md is up to date
 	$(BIN)/ruff check .
