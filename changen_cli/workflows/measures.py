@@ -32,6 +32,7 @@ WINDOW_PX = 64
 _REACH_PX = 40
 _NO_OTHERS_PX = 2
 _ROOM_PX = 8
+_BESIDE_PX = 24
 _NEAREST = 0.1
 
 
@@ -159,7 +160,7 @@ def _places(scene: Scene, schema: ClassSchema, kind: Kind) -> list[tuple[float, 
         objects = ndimage.label(buildings)[0].astype(np.int32) if scene.instances is None else scene.instances
         return [((r.start + r.stop) / 2, (c.start + c.stop) / 2) for r, c in _whole_boxes(objects)]
     ground = ndimage.binary_erosion(np.isin(scene.mask, schema.ground_ids), iterations=_ROOM_PX)
-    spots = np.argwhere(ground & within(buildings, WINDOW_PX))
+    spots = np.argwhere(ground & within(buildings, _BESIDE_PX))
     return [(float(row), float(col)) for row, col in spots[:: max(1, len(spots) // 500)]] if buildings.any() else []
 
 
