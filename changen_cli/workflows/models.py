@@ -16,6 +16,7 @@ from changen_cli.synthesis.hub import (
     BUNDLED,
     DEFAULT_AUTOENCODER,
     KNOWN,
+    SEGMENTER,
     Files,
     ModelFile,
     cached_repositories,
@@ -236,6 +237,7 @@ def list_models() -> list[dict[str, Any]]:
     rows = [
         {"id": path.stem, "origin": "bundled", "use": "model", "here": True, **_peek(path)}
         for path in sorted(BUNDLED.glob("*.safetensors"))
+        if path.stem != SEGMENTER
     ]
     cached = {files.id: files for files in cached_repositories()}
     for model in KNOWN:
