@@ -21,7 +21,12 @@ _SCORES = 2**23
 
 
 def plain_cpu(x: Tensor) -> bool:
-    """Whether ``x`` is on a CPU with neither gradients nor autocast: memory may then be reused in place."""
+    """Whether ``x`` is on a CPU with neither gradients nor autocast: memory may then be reused in place.
+
+    Not while torch.compile looks on: its compiler plans the memory itself, and better from one graph of pure functions.
+    """
+    if torch.compiler.is_compiling():
+        return False
     return not torch.is_grad_enabled() and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
