@@ -13,6 +13,8 @@ from diffusers import (
     SchedulerMixin,
 )
 
+from changen_cli.core.errors import ModelError
+
 SchedulerName = Literal["dpm++", "ddim", "iddpm"]
 
 
@@ -26,8 +28,11 @@ def make_scheduler(name: SchedulerName, model_config: Any) -> SchedulerMixin:
         model_config: The denoiser's configuration; ``beta_schedule``, ``prediction_type`` and ``learn_sigma`` count.
 
     Returns:
-        A diffusers scheduler over 1000 training timesteps, spaced so that sampling starts at the last one. A model
-        trained by flow matching is always sampled by Euler steps (Lipman et al. 2023).
+        A diffusers scheduler over 1000 training timesteps, spaced so that sampling starts at the last one. For a model
+        trained by flow matching the default stands for Euler steps (Lipman et al. 2023).
+
+    Raises:
+        ModelError: When another sampler is asked for a model trained by flow matching.
 
     What ``"iddpm"`` needs beyond diffusers' ``DDPMScheduler``, so that every step is the paper's (found by comparing
     the two in float64):
@@ -38,6 +43,10 @@ def make_scheduler(name: SchedulerName, model_config: Any) -> SchedulerMixin:
     - Tables in float64. One minus a ratio of two float32 numbers near 1 is off by 1e-3 where betas are small.
     """
     if model_config["beta_schedule"] == "flow":
+        if name != "dpm++":
+            raise ModelError(
+                f"the model was trained by flow matching, --scheduler {name} is not for it", "Leave it out"
+            )
         return FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
     common: dict[str, Any] = {
         "num_train_timesteps": 1000,

@@ -242,11 +242,12 @@ class Trainer:
         if not path.exists():
             return False
         settings = asdict(self.settings) | dict(self.task.settings)
-        with load_checkpoint(path, settings, self.accelerator.device) as state:
+        with load_checkpoint(path, settings) as state:
             for name, network in self.task.networks.items():
                 network.load_state_dict(state["networks"][name])
                 self.optimizers[name].load_state_dict(state["optimizers"][name])
             self.ema.load_state_dict(state["ema"])
+            self.ema.to(self.accelerator.device)
             self.images, self.losses = int(state["images"]), dict(state["losses"])
         self.records.cut(self.images)
         return True

@@ -23,6 +23,10 @@ MINI: dict[str, Any] = {
     "depth": 6,
 }
 """Shape of ``changen-mini``."""
+FLOW = {"beta_schedule": "flow", "prediction_type": "sample"}
+"""Flow matching that predicts the image: the better objective on pixels, see docs/model.md."""
+VELOCITY = {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}
+"""Velocity under a cosine schedule."""
 _WIDTHS = {"S": (48, 96, 192), "B": (64, 128, 256), "L": (96, 192, 384), "XL": (128, 256, 512)}
 assert set(get_args(Size)) == {"mini", *SIZES}
 
@@ -43,16 +47,15 @@ def new_denoiser(size: Size, codec: Codec, seed: int, **settings: Any) -> Denois
         "classes": OPENEARTHMAP,
         "unknown_plane": True,
         "label_channels": len(OPENEARTHMAP) + 1,
-        "beta_schedule": "squaredcos_cap_v2",
-        "prediction_type": "v_prediction",
         "codec": codec,
     }
     depth, hidden, heads = SIZES.get(size, (MINI["depth"], MINI["hidden_size"], MINI["num_heads"]))
     blocks = {"depth": depth, "hidden_size": hidden, "num_heads": heads}
     if codec == "vae":
-        return seeded(RSDiT, seed, **(shared | blocks | {"condition_channels": 5, "learn_sigma": False} | settings))
+        latent = {"condition_channels": 5, "learn_sigma": False} | VELOCITY
+        return seeded(RSDiT, seed, **(shared | blocks | latent | settings))
     convolutions = MINI if size == "mini" else blocks | {"widths": _WIDTHS[size], "blocks_per_level": (1, 2, 2)}
-    return seeded(HybridRSDiT, seed, **(shared | convolutions | settings))
+    return seeded(HybridRSDiT, seed, **(shared | convolutions | FLOW | settings))
 
 
 def seeded(kind: type[Any], seed: int, **settings: Any) -> Any:

@@ -24,20 +24,22 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def load_checkpoint(path: Path, settings: Mapping[str, Any], device: torch.device) -> Iterator[dict[str, Any]]:
+def load_checkpoint(path: Path, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Read a checkpoint for use in a ``with`` block; what does not fit there is reported as a damaged file.
 
     Args:
         path: The file.
         settings: The settings of the run that wants to continue.
-        device: Where the tensors go.
+
+    Yields:
+        The state, on the CPU.
 
     Raises:
         UsageError: Naming the settings that differ.
         ModelError: When the file is truncated, foreign, or does not fit the networks.
     """
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         different = [
             f"{key} {_shown(state['settings'].get(key))} → {_shown(settings.get(key))}"
             for key in sorted({*settings, *state["settings"]} - _FREE)

@@ -15,7 +15,7 @@ from changen_cli.synthesis.transformer import RSDiT
 from changen_cli.training.denoiser import DenoiserSettings, DenoiserTask, label_planes
 from changen_cli.training.loop import LoopSettings, run
 from changen_cli.training.objective import NoiseLevels
-from changen_cli.training.sizes import new_denoiser
+from changen_cli.training.sizes import FLOW, VELOCITY, new_denoiser
 
 SMALL = DenoiserSettings(crop_size=32)
 
@@ -79,8 +79,8 @@ def test_what_cannot_be_trained_is_refused(tiles) -> None:
 @pytest.mark.parametrize(
     "shape",
     [
-        {},
-        {"beta_schedule": "flow", "prediction_type": "sample"},
+        VELOCITY,
+        FLOW,
         {"beta_schedule": "linear", "prediction_type": "epsilon"},
     ],
     ids=["velocity", "flow", "noise"],
