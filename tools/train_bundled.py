@@ -1,4 +1,4 @@
-"""How the bundled models were trained: sets, places kept out, settings.
+"""How ``changen-mini`` is trained: sets, places kept out, settings.
 
 Usage: python tools/train_bundled.py DATA --output MODEL [--init MODEL] [--max-images N] [--resume]
 

@@ -83,7 +83,7 @@ def generate(
     ] = None,
     inference_steps: Annotated[
         int | None,
-        option("--inference-steps", help="Steps of the whole noise schedule.", panel=_IMAGES, default="20"),
+        option("--inference-steps", help="Steps of the whole noise schedule; 50 for --start noise.", panel=_IMAGES, default="10"),
     ] = None,
     start: Annotated[
         Literal["exemplar", "noise"] | None,
@@ -96,6 +96,10 @@ def generate(
     guidance_ratio: Annotated[
         float | None,
         option("--guidance-ratio", help="Share of steps that hold unchanged pixels.", panel=_IMAGES, default="1.0"),
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        option("--guidance-scale", help="Classifier-free guidance; 1 leaves it out.", panel=_IMAGES, default="1.0"),
     ] = None,
     extent: Annotated[
         Literal["windows", "full"] | None,
@@ -167,6 +171,7 @@ def generate(
             "start": start,
             "strength": strength,
             "guidance_ratio": guidance_ratio,
+            "guidance_scale": guidance_scale,
             "extent": extent,
             "unchanged": unchanged,
         },

@@ -90,11 +90,12 @@ class SynthesisSection(_Section):
 
     model: str = Field("changen-mini", description="bundled model name, path of a model, or Hub id org/name[@revision]")
     vae: str | None = Field(None, description="autoencoder of a model of latents, path or Hub id; its own if not given")
-    scheduler: Literal["dpm++", "ddim", "iddpm"] = Field("dpm++", description="sampler")
-    inference_steps: int = Field(20, ge=1, le=1000, description="steps of the whole noise schedule")
+    scheduler: Literal["dpm++", "ddim", "iddpm"] = Field("dpm++", description="sampler; Euler where trained by flow")
+    inference_steps: int = Field(10, ge=1, le=1000, description="steps of the whole noise schedule")
     start: Literal["exemplar", "noise"] = Field("exemplar", description="start of the reverse process")
     strength: float = Field(0.1, ge=0, le=1, description="noise level of an exemplar start; 0 needs no model")
     guidance_ratio: float = Field(1.0, ge=0, le=1, description="share of steps that hold unchanged pixels (λ)")
+    guidance_scale: float = Field(1.0, ge=0, le=20, description="classifier-free guidance; 1 leaves it out")
     extent: Literal["windows", "full"] = Field("windows", description="what is denoised")
     unchanged: Literal["exact", "reacquired"] = Field("reacquired", description="how unchanged pixels are treated")
 

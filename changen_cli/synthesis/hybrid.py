@@ -67,7 +67,8 @@ class HybridRSDiT(ModelMixin, ConfigMixin):
         num_heads: Attention heads.
         window_size: Side of an attention window in tokens.
         classes: Names of the classes the first label planes stand for.
-        unknown_plane: Whether the last label plane marks pixels of unknown class.
+        unknown_plane: Whether the last label plane marks pixels labelled as none of ``classes``; unlabelled pixels have
+            no plane.
         codec: ``"pixel"``: samples are images in [-1, 1].
         beta_schedule: Noise schedule of the training, as diffusers names it.
         prediction_type: What is predicted, as diffusers names it.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
+from changen_cli.core.landcover import class_number
 from changen_cli.core.seeding import derive_rng, derive_seed
 from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, Exemplar, Int32Array, UInt8Array
 from changen_cli.synthesis.exemplars import MARGIN_PX, ExemplarStart
@@ -37,13 +38,15 @@ class SynthesisSettings:
         strength: Noise level of an exemplar start, share of the timesteps in [0, 1]; 0 leaves it as it is.
         inference_steps: Steps of the full schedule; an exemplar start runs ``strength`` of them.
         guidance_ratio: λ in [0, 1], see :class:`~changen_cli.synthesis.pipeline.ChangenPipeline`.
+        guidance_scale: Strength of classifier-free guidance; 1 leaves it out.
         extent: ``"windows"`` around the change, or the ``"full"`` tile.
     """
 
     start: Literal["exemplar", "noise"] = "exemplar"
     strength: float = 0.1
-    inference_steps: int = 20
+    inference_steps: int = 10
     guidance_ratio: float = 1.0
+    guidance_scale: float = 1.0
     extent: Literal["windows", "full"] = "windows"
 
     @property
@@ -89,7 +92,7 @@ class _Task:
 
 
 def label_planes(mask: UInt8Array, schema: ClassSchema, model_config: Any) -> FloatArray:
-    """Translate a semantic mask into the planes a denoiser was trained on, matching classes by name.
+    """Translate a semantic mask into the planes a denoiser was trained on, matching classes by what they are called.
 
     Args:
         mask: uint8 ``[H, W]``, ids of ``schema``.
@@ -99,10 +102,16 @@ def label_planes(mask: UInt8Array, schema: ClassSchema, model_config: Any) -> Fl
     Returns:
         float32 ``[K, H, W]`` in {0, 1}.
     """
-    ids = {name.lower(): (index,) for index, name in enumerate(schema.names)} | {"building": schema.building_ids}
-    planes = [np.isin(mask, ids.get(name.lower(), ())) for name in model_config["classes"]]
+    names = [name.lower() for name in model_config["classes"]]
+    numbers = [class_number(name, names) for name in schema.names]
+    if "building" in names:
+        for index in schema.building_ids:
+            numbers[index] = names.index("building")
+    planes = [np.isin(mask, [i for i, number in enumerate(numbers) if number == plane]) for plane in range(len(names))]
     if model_config["unknown_plane"]:
-        planes.append(mask == schema.ignore_index)
+        # Labelled, but none of the model's classes. Pixels without a label have no plane: the null label.
+        unlabelled = np.isin(mask, (schema.ignore_index, *schema.unknown_ids))
+        planes.append(~unlabelled & ~np.any(planes, axis=0))
     return np.stack(planes).astype(np.float32)
 
 
@@ -268,6 +277,7 @@ class Synthesiser:
             strength=self.settings.strength if exemplar else 1.0,
             num_inference_steps=self.settings.inference_steps,
             guidance_ratio=self.settings.guidance_ratio,
+            guidance_scale=self.settings.guidance_scale,
             generator=[torch.Generator(device).manual_seed(task.seed) for task in filled],
         )
         patches = ((result.images[: len(chunk)] + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()

@@ -88,7 +88,7 @@ class RSDiT(ModelMixin, ConfigMixin):
         label_channels: Planes K of the semantic mask.
         learn_sigma: Whether the variance is predicted too (iDDPM).
         classes: Names of the classes the label planes stand for.
-        unknown_plane: Whether a last label plane marks pixels of unknown class.
+        unknown_plane: Whether a last label plane marks pixels labelled as none of ``classes``.
         codec: ``"vae"`` for latents, ``"pixel"`` for images in [-1, 1].
         beta_schedule: Noise schedule of the training, as diffusers names it.
         prediction_type: What is predicted, as diffusers names it.

@@ -79,6 +79,7 @@ def synthesis_settings(recipe: Recipe) -> SynthesisSettings:
         strength=section.strength,
         inference_steps=section.inference_steps,
         guidance_ratio=section.guidance_ratio,
+        guidance_scale=section.guidance_scale,
         extent=section.extent,
     )
 

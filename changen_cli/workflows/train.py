@@ -143,9 +143,7 @@ def _read(request: TrainRequest, pool: Any, progress: TrainProgress) -> None:
     from changen_cli.training.tiles import load_tiles
 
     for item in request.inputs:
-        count, skipped = load_tiles(
-            item.path, item.classes, pool, layout=item.layout, max_reduction=item.max_reduction
-        )
+        count, skipped = load_tiles(item.path, item.classes, pool, layout=item.layout, max_reduction=item.max_reduction)
         progress.note(f"{item.path}: {count} tiles{_skips(skipped)}")
         for skip in skipped[:5]:
             progress.note(f"  skipped {skip.path}: {skip.reason}")

@@ -70,7 +70,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
         },
         "synthesis": {
             "model": str(model_file), "vae": None, "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,
-            "guidance_ratio": 0.5, "extent": "full", "unchanged": "exact",
+            "guidance_ratio": 0.5, "guidance_scale": 1.0, "extent": "full", "unchanged": "exact",
         },
         "output": {"path": str(out), "format": "parquet", "overwrite": True},
         "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1},
@@ -107,7 +107,7 @@ def test_dry_run_writes_nothing(xbd_tree, quick) -> None:
     ("arguments", "code", "says"),
     [
         (["--input", "{tree}", "--model", "nonesuch"], 1, "nonesuch"),
-        (["--input", "{tree}", "--model", "{broken}"], 1, "not a readable changen model"),
+        (["--input", "{tree}", "--model", "{broken}"], 1, "no model file"),
         (["--input", "{tree}", "--output", "{tree}"], 1, "input folder"),
         (["--input", "{tree}", "--output", "{broken}/sub"], 1, "broken"),
         (["--input", "{tree}/none"], 2, "none"),

@@ -37,6 +37,7 @@ FIELDS = {
     "start": "synthesis.start",
     "strength": "synthesis.strength",
     "guidance_ratio": "synthesis.guidance_ratio",
+    "guidance_scale": "synthesis.guidance_scale",
     "extent": "synthesis.extent",
     "unchanged": "synthesis.unchanged",
     "batch_size": "run.batch_size",

@@ -188,6 +188,8 @@ def test_measure_times_the_largest_window(simulated, synthesiser) -> None:
         # A class the schema lacks stays empty, one the model lacks is nothing in particular.
         (("land", "building", "tree"), [0, 1, 2, 255], {"classes": ("building", "water")}, [[0, 1, 0, 0], [0, 0, 0, 0]]),
         (("land", "tree"), [0, 1, 255, 0], {"classes": ("building",)}, [[0, 0, 0, 0]]),
+        # Other words for the same class.
+        (("forest", "grass"), [0, 1, 255, 0], {"classes": ("tree", "rangeland")}, [[1, 0, 0, 1], [0, 1, 0, 0]]),
     ],
 )  # fmt: skip
 def test_label_planes_match_classes_by_name(names, mask, model, expected) -> None:
@@ -198,4 +200,5 @@ def test_label_planes_match_classes_by_name(names, mask, model, expected) -> Non
     assert planes[:, 0].tolist() == expected
     known = label_planes(values, schema, model | {"unknown_plane": True})
     assert known[:-1].tolist() == planes.tolist()
-    assert known[-1].tolist() == (values == 255).astype(float).tolist()
+    labelled = ~np.isin(values, (255, *schema.unknown_ids))
+    assert (known.sum(axis=0) == labelled).all(), "a labelled pixel has one plane, an unlabelled one none"

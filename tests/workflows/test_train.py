@@ -48,9 +48,7 @@ def test_labelled_and_unlabelled_folders_together(xbd_tree, pairs_tree, tmp_path
     said = Said()
     (xbd_tree / "images" / "broken_pre_disaster.png").write_bytes(b"nothing")
     inputs = (TrainInput(xbd_tree), TrainInput(pairs_tree / "images", layout="images"))
-    done = train_model(
-        TrainRequest(inputs, tmp_path / "model", crop_size=32, device="cpu", threads=1, loop=LOOP), said
-    )
+    done = train_model(TrainRequest(inputs, tmp_path / "model", crop_size=32, device="cpu", threads=1, loop=LOOP), said)
     assert done == tmp_path / "model"
     assert said.images == [2, 4, 6, 8]
     assert len(said.validated) == 2 and np.isfinite(said.validated[0]["psnr_t100"])
@@ -65,7 +63,9 @@ def test_autoencoder_then_latents_then_images(xbd_tree, tmp_path: Path) -> None:
     from changen_cli.workflows.generate import generate
 
     train_model(request(xbd_tree, tmp_path / "vae", stage="vae"), Said())
-    latent = request(xbd_tree, tmp_path / "model", codec="vae", vae=str(tmp_path / "vae"), crop_size=64, license="CC0-1.0")
+    latent = request(
+        xbd_tree, tmp_path / "model", codec="vae", vae=str(tmp_path / "vae"), crop_size=64, license="CC0-1.0"
+    )
     with pytest.raises(UsageError, match="needs an autoencoder"):
         train_model(request(xbd_tree, tmp_path / "other", codec="vae"), Said())
     train_model(latent, Said())
