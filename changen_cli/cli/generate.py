@@ -83,7 +83,7 @@ def generate(
     ] = None,
     inference_steps: Annotated[
         int | None,
-        option("--inference-steps", help="Steps of the whole noise schedule; 50 for --start noise.", panel=_IMAGES, default="10"),
+        option("--inference-steps", help="Steps of the whole noise schedule.", panel=_IMAGES, default="10"),
     ] = None,
     start: Annotated[
         Literal["exemplar", "noise"] | None,

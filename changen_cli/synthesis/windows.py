@@ -66,14 +66,14 @@ def _merge(own: Boxes, shape: tuple[int, int], multiple: int, context: int) -> t
     return own, member
 
 
-def plan_windows(area: BoolArray, *, multiple: int = 64, context: int = 8) -> list[Window]:
+def plan_windows(area: BoolArray, *, multiple: int = 64, context: int = 6) -> list[Window]:
     """Cover the change area with windows of few pixels in all.
 
     Components are merged into a common window whenever that costs no more than two separate ones.
 
     Args:
         area: bool ``[H, W]``, pixels that may be redrawn.
-        multiple: Window sides are multiples of this many pixels: whole attention windows, and few different sizes.
+        multiple: Window sides are multiples of this many pixels: whole tokens, and few different sizes.
         context: Pixels of surroundings on every side.
 
     Returns:

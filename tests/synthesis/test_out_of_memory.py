@@ -27,7 +27,7 @@ def batches(monkeypatch, tiny_hybrid) -> Callable[[int | None], tuple[Synthesise
     monkeypatch.setitem(module._FORWARD_PIXELS, "cpu", 4 * 64 * 64)
 
     def make(room: int | None) -> tuple[Synthesiser, list[int]]:
-        model = tiny_hybrid(window_size=8)
+        model = tiny_hybrid(window_size=16)
         ran: list[int] = []
 
         def check(owner: Any, given: tuple[torch.Tensor, ...]) -> None:

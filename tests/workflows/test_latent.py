@@ -100,13 +100,13 @@ def test_licence_and_hashes_are_told(xbd_tree, tmp_path, latent, published, capl
     assert f"- **Model**: `{XVIEW2}`, licence: CC BY-NC-SA 4.0" in card
 
 
-def test_windows_are_whole_attention_windows_of_latents(latent, xbd_tree) -> None:
+def test_windows_are_half_attention_windows_of_latents(latent, xbd_tree) -> None:
     from changen_cli.synthesis.synthesiser import Synthesiser
 
     pipeline, _ = load_pipeline(latent(xbd_tree, "out"), choose_compute("cpu", "auto", 1))
     assert pipeline is not None and pipeline.vae is not None
-    # 8 px a latent, 2 latents a token, 4 tokens a window.
-    assert Synthesiser._window_multiple(pipeline) == 64
+    # 8 px a latent, 2 latents a token, half of 4 tokens a window.
+    assert Synthesiser._window_multiple(pipeline) == 32
     assert {parameter.dtype for parameter in pipeline.vae.parameters()} == {pipeline.transformer.dtype}
 
 
