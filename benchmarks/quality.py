@@ -14,9 +14,9 @@ FD, KD   Fréchet and kernel distance of segmenter features of 64 px windows abo
 label    building IoU of the segmenter's map of the drawn image and the mask it was drawn for, within 8 px of changes,
          and the share of removed pixels still called building; "real": the same before the change. Bar: 0.60.
 seam     area under the ROC curve of a probe that tells drawn rims from real ones of the same shape, cross-validated by
-         place. Real rims are those of the same shape around the building a creation was made from, or on free ground
-         near a removal; "on ground+" compares creations with free ground too. "real": the same pixels before the
-         change. Bar: 0.60. "ratio" is the plain gradient ratio along the rim.
+         place: around the building a creation was made from, or on free ground near a removal. Both are taken relative
+         to the same shape on free ground of their own surroundings. "real": creations' sites before the change against
+         other free ground, what the site alone gives away. Bar: 0.60. "ratio": the plain gradient ratio along the rim.
 texture  Fréchet distance of Haar energies of 24 px patches against those of the evaluation folders. Grain and
          sharpness are ratios to those; 1 is right.
 
@@ -46,7 +46,7 @@ from changen_cli.synthesis import measures as numbers
 from changen_cli.synthesis.hub import SEGMENTER
 from changen_cli.synthesis.segmenter import LandCoverSegmenter, load_segmenter
 from changen_cli.synthesis.synthesiser import DateJob, Synthesiser, SynthesisSettings
-from changen_cli.workflows import measures
+from changen_cli.workflows import measures, seams
 from changen_cli.workflows.plans import Plan, simulate
 from changen_cli.workflows.setup import build_library, choose_compute, load_pipeline, model_path
 
@@ -55,10 +55,7 @@ TRAIN_WINDOWS = 600
 TEXTURE_PATCHES = 60
 CHANGE_AREA = (0.01, 0.04)
 SETTINGS = "0:1,0.1:20,0.2:20,0.3:20,0.4:20"
-PROBES = (
-    ("seam", "drawn", "real"), ("seam_ground", "drawn", "ground"),
-    ("site", "site", "real"), ("site_ground", "site", "ground"),
-)  # fmt: skip
+PROBES = (("seam", "drawn", "real"), ("seam_site", "drawn", "site"), ("site", "site", "ground"))
 BARS = {"fd_ratio": 2.0, "label": 0.60, "seam": 0.60}
 
 
@@ -243,7 +240,7 @@ def draw(pipeline, settings: SynthesisSettings, bench: Bench) -> tuple[list[np.n
 
 def measure(images: Sequence[np.ndarray], bench: Bench) -> dict[str, float]:
     """All figures of the drawn images of all samples."""
-    agreement, rims, seams = measures.LabelAgreement(), [], []
+    agreement, rims, ratios = measures.LabelAgreement(), [], []
     windows: dict[str, list] = {kind: [] for kind in KINDS}
     texture: dict[str, list] = {kind: [] for kind in KINDS}
     for (folder, plan), image in zip(bench.plans, images, strict=True):
@@ -251,21 +248,21 @@ def measure(images: Sequence[np.ndarray], bench: Bench) -> dict[str, float]:
         created, removed = changed_areas(folder, plan)
         wanted = np.isin(series.masks[1], folder.schema.building_ids)
         agreement.add(measures.building_map(bench.segmenter, image), wanted, created, removed)
-        seams.append(numbers.seam_ratio(scene.image, image, created | removed))
+        ratios.append(numbers.seam_ratio(scene.image, image, created | removed))
         texture["create"] += numbers.texture_patches(image, created)
         texture["remove"] += numbers.texture_patches(image, removed)
         for event in events:
             windows[event.kind].append(measures.event_window(image, event))
-        found = measures.rim_sets(
+        found = seams.rim_sets(
             scene, image, series.masks[:2], series.instances[:2], events, folder.schema,
             {other.id: other for other in folder.scenes}, derive_rng(0, scene.id, plan.variant, "rims"),
         )  # fmt: skip
         rims += [(place_of(scene), rim) for rim in found]
-    figures: dict[str, float] = agreement.figures() | {"seam_ratio": float(np.nanmedian(seams))}
+    figures: dict[str, float] = agreement.figures() | {"seam_ratio": float(np.nanmedian(ratios))}
     for kind in KINDS:
         figures[f"rims_{kind}"] = sum(rim.kind == kind for _, rim in rims)
         for name, one, other in PROBES:
-            figures[f"{name}_{kind}"] = measures.seam_probe(rims, kind, one, other)
+            figures[f"{name}_{kind}"] = seams.seam_probe(rims, kind, one, other)
         if len(texture[kind]) > 1:  # else no change was large enough for a patch
             values = np.stack(texture[kind])
             figures[f"texture_{kind}"] = numbers.frechet_distance(values, bench.texture[kind])
@@ -292,8 +289,7 @@ def bars(figures: dict) -> dict[str, bool]:
 
 def real_row(bench: Bench, rows: dict) -> dict[str, float]:
     """The figures of real images; for the seam what the sites give away before anything is drawn."""
-    names = [f"seam{part}_{kind}" for kind in KINDS for part in ("", "_ground")]
-    sites = {name: float(np.nanmean([row[name.replace("seam", "site")] for row in rows.values()])) for name in names}
+    sites = {"seam_create": float(np.nanmean([row["site_create"] for row in rows.values()]))}
     ones = {f"{name}_{kind}": 1.0 for name in ("grain", "sharpness", "fd_ratio") for kind in KINDS}
     return _plain(bench.real | sites | ones)
 
@@ -307,7 +303,7 @@ COLUMNS = (
     ("×real-", "fd_ratio_remove", ".2f"), ("KD+", "kd_create", ".3f"), ("KD-", "kd_remove", ".3f"),
     ("label", "iou_all", ".2f"), ("label+", "iou_create", ".2f"), ("label-", "iou_remove_ring", ".2f"),
     ("left", "still_building", ".2f"), ("seam+", "seam_create", ".2f"), ("seam-", "seam_remove", ".2f"),
-    ("on ground+", "seam_ground_create", ".2f"), ("ratio", "seam_ratio", ".2f"), ("tex+", "texture_create", ".1f"),
+    ("on site+", "seam_site_create", ".2f"), ("ratio", "seam_ratio", ".2f"), ("tex+", "texture_create", ".1f"),
     ("tex-", "texture_remove", ".1f"), ("grain+", "grain_create", ".2f"), ("grain-", "grain_remove", ".2f"),
     ("sharp+", "sharpness_create", ".2f"), ("sharp-", "sharpness_remove", ".2f"), ("s/date", "seconds_per_date", ".1f"),
 )  # fmt: skip

@@ -177,7 +177,7 @@ def rim_statistics(image: UInt8Array, area: BoolArray, usable: BoolArray) -> Arr
     Args:
         image: uint8 ``[h, w, 3]``.
         area: bool ``[h, w]``; its outline is the rim.
-        usable: bool ``[h, w]``, pixels that may be looked at.
+        usable: bool ``[h, w]``, pixels that may be looked at; others have no influence.
 
     Returns:
         float64 ``[11]``, named in :data:`RIM_STATISTICS`: gradient across and along the rim against the ground
@@ -192,7 +192,9 @@ def rim_statistics(image: UInt8Array, area: BoolArray, usable: BoolArray) -> Arr
     edge = (inner | outer) & (np.abs(signed) < 2)
     if min(part.sum() for part in (inner, outer, far, edge)) < _FEWEST_PX:
         return None
-    planes = image.astype(np.float64) @ _TO_YCC.T
+    # What may not be looked at must not reach in through the filters either: the nearest pixel stands in for it.
+    nearest = ndimage.distance_transform_edt(~usable, return_distances=False, return_indices=True)
+    planes = (image.astype(np.float64) @ _TO_YCC.T)[tuple(nearest)]
     luma, chroma = planes[..., 0], planes[..., 1:]
     across, along = _directed_gradients(luma, signed)
     fine = np.abs(planes - ndimage.gaussian_filter(planes, (1, 1, 0)))

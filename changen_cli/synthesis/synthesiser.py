@@ -18,6 +18,7 @@ from changen_cli.core.landcover import class_number
 from changen_cli.core.seeding import derive_rng, derive_seed
 from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, Exemplar, Int32Array, UInt8Array
 from changen_cli.synthesis.exemplars import MARGIN_PX, ExemplarStart
+from changen_cli.synthesis.grain import match_grain
 from changen_cli.synthesis.pipeline import ChangenPipeline
 from changen_cli.synthesis.windows import Window, crop, full_window, paste, plan_windows, soft_alpha
 
@@ -284,7 +285,10 @@ class Synthesiser:
             generator=[torch.Generator(device).manual_seed(task.seed) for task in filled],
         )
         patches = ((result.images[: len(chunk)] + 1) * 127.5).permute(0, 2, 3, 1).cpu().numpy()
-        return list(patches)
+        return [
+            match_grain(patch, task.image, task.start if exemplar else None, task.area)
+            for patch, task in zip(patches, chunk, strict=True)
+        ]
 
     def _paste(self, canvas: FloatArray, job: DateJob, task: _Task, patch: FloatArray) -> None:
         """Blend one denoised window into its tile.
