@@ -62,6 +62,7 @@ def transformer(patch_size: int) -> Denoiser:
 VARIANTS: dict[str, tuple[Callable[[], Denoiser], DenoiserSettings]] = {
     "hybrid": (hybrid, BASE),
     "unet": (lambda: hybrid(depth=0), BASE),
+    "unet-flow": (lambda: hybrid(depth=0, **FLOW), BASE),
     "hybrid-all-levels": (hybrid, EVERY_LEVEL),
     "patch8": (lambda: transformer(8), BASE),
     "hybrid-no-pre-event": (hybrid, replace(BASE, conditioned=False)),

@@ -203,8 +203,8 @@ def disturb(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     """
     unit = np.clip((image + 1) / 2, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.2)))
     grey = unit.mean(axis=0, keepdims=True)
-    unit = grey + (unit - grey) * np.float32(rng.uniform(0.2, 1.3))
-    gain, offset = np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.08, (3, 1, 1))), rng.normal(0, 0.04, (3, 1, 1))
+    unit = grey + (unit - grey) * np.float32(rng.uniform(0.5, 1.2))
+    gain, offset = np.exp(rng.normal(0, 0.12) + rng.normal(0, 0.05, (3, 1, 1))), rng.normal(0, 0.03, (3, 1, 1))
     unit = unit * gain.astype(np.float32) + offset.astype(np.float32)
     kind = rng.random()
     if kind < 0.1:
