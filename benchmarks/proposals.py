@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 
 from changen_cli.sources import pseudo_masks
 from changen_cli.sources.merge_tree import build_tree
+from changen_cli.workflows.setup import SAMPLE
 
 FOUND, SMALLEST_PX = 0.5, 64
 
@@ -70,7 +71,7 @@ def fit(scenes):
 def main() -> None:
     """Fit if asked, then print one row per folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", default=["changen_cli/data/sample"])
+    parser.add_argument("folders", nargs="*", default=[str(SAMPLE)])
     parser.add_argument("--every", type=int, default=1, help="use every n-th tile only")
     parser.add_argument("--fit", action="store_true")
     args = parser.parse_args()

@@ -26,7 +26,7 @@ SMALLEST_PX = 64
 LARGEST_SHARE = 0.05
 """Of the image; what is larger is ground more often than an object."""
 
-WEIGHTS = (-35.7, 4.89, -0.29, 1.9, 7.43, 0.442, -0.00669)
+WEIGHTS = (-28.0, 2.39, -0.116, 2.56, 6.76, 1.7, -0.0887)
 """Of :func:`features`, in the log-odds of a region being a building: a logistic fit to 61 tiles of Dubai
 (``benchmarks/proposals.py --fit``)."""
 THRESHOLD = 0.02
@@ -34,13 +34,17 @@ THRESHOLD = 0.02
 
 
 def features(tree: RegionTree) -> npt.NDArray[np.float64]:
-    """What tells objects from other regions; float64 ``[N, 7]``: constant, size, shape and contrast at the rim."""
+    """What tells objects from other regions; float64 ``[N, 7]``: constant, size, shape and contrast at the rim.
+
+    Contrast counts half as it is and half relative to that of the image's other rims: hazy images have objects too, and
+    glaring ones do not have so many more.
+    """
+    leaves = slice(len(tree.area_px) - len(tree.parts))
+    usual = np.average(tree.contrast[leaves], weights=np.sqrt(tree.area_px[leaves]))
+    contrast = tree.contrast / np.sqrt(max(usual, 1.0))
     size = np.log(tree.area_px)
-    contrast = tree.contrast
-    return np.stack(
-        [np.ones_like(size), size, size**2, np.minimum(tree.fill, 1.05), tree.compactness, contrast, contrast**2],
-        axis=1,
-    )
+    shape = np.minimum(tree.fill, 1.05), tree.compactness
+    return np.stack([np.ones_like(size), size, size**2, *shape, contrast, contrast**2], axis=1)
 
 
 def eligible(tree: RegionTree) -> BoolArray:
