@@ -118,24 +118,13 @@ class Source:
                 yield tile if self.propose is None or isinstance(tile, Skip) else with_proposals(tile, self.propose)
 
     def proposing(self, propose: Proposer) -> Source:
-        """These images with masks of class-agnostic proposals.
+        """These images, of layout ``images``, with masks of class-agnostic proposals.
 
         Args:
             propose: Finds the objects of one image.
-
-        Raises:
-            UsageError: The images have masks, or classes were named for masks they do not have.
         """
         from changen_cli.sources.pseudo_masks import PROPOSALS
 
-        if self.layout != "images":
-            raise UsageError(
-                f"{self.root} has masks; proposals are for images without", "Drop --proposals, or pass --layout images"
-            )
-        if self._named:
-            raise UsageError(
-                f"--classes names the classes of masks, and {self.root} has none", "Drop --classes, or give masks"
-            )
         source = copy(self)
         source.schema, source.propose = PROPOSALS, propose
         return source

@@ -57,7 +57,7 @@ class SegmentAnything:
         try:
             self.model: Any = SamModel.from_pretrained(model).to(device).eval()
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise ModelError(
                 f"{model} cannot be loaded as a Segment Anything model: {reason}", "Give --sam-model a path or Hub id"
             ) from error
@@ -98,7 +98,7 @@ class SegmentAnything:
     def _prepare(self, image: UInt8Array, side: int) -> torch.Tensor:
         """Resize the longer side to the model's, normalise, and pad below and to the right with the mean colour."""
         size = _resized((image.shape[0], image.shape[1]), side)
-        pixels = torch.from_numpy(image).to(self.device, torch.float32).permute(2, 0, 1)[None]
+        pixels = torch.tensor(image, device=self.device, dtype=torch.float32).permute(2, 0, 1)[None]
         pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
         mean, std = (torch.tensor(values, device=self.device)[:, None, None] for values in (_MEAN, _STD))
         return torch.nn.functional.pad((pixels - mean) / std, (0, side - size[1], 0, side - size[0]))

@@ -51,13 +51,21 @@ def open_labelled_source(recipe: Recipe) -> Source:
         upsample=section.upsample,
         bands=section.bands,
     )
-    if source.layout == "images" and section.proposals == "none":
-        raise UsageError(
-            f"{section.input} holds images without masks, and --proposals none finds no objects in them",
-            "Put masks of the same names into a folder masks/ or labels/ beside images/, or drop --proposals",
-        )
-    if source.layout == "images" or section.proposals in ("regions", "sam"):
+    if source.layout == "images":
+        if section.proposals == "none":
+            raise UsageError(
+                f"{section.input} holds images without masks, and --proposals none finds no objects in them",
+                "Put masks of the same names into a folder masks/ or labels/ beside images/, or drop --proposals",
+            )
+        if section.classes is not None:
+            raise UsageError(
+                f"--classes names the classes of masks, and {section.input} has none", "Drop --classes, or add masks"
+            )
         return source.proposing(make_proposer(recipe))
+    if section.proposals in ("regions", "sam"):
+        raise UsageError(
+            f"{section.input} has masks; proposals are for images without", "Drop --proposals, or pass --layout images"
+        )
     if source.schema.building_id is None:
         shown = ",".join(source.schema.names)
         raise UsageError(
