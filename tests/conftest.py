@@ -164,6 +164,16 @@ def pairs_tree(tmp_path: Path) -> Path:
     return write_pairs(tmp_path / "pairs")
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two images without masks."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for scene in range(2):
+        Image.fromarray(picture(200 + scene)[0]).save(folder / f"p{scene}.png")
+    return folder
+
+
 CLASSES = ("background", "building", "road")
 
 

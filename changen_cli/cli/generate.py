@@ -20,7 +20,12 @@ def option(*names: str, help: str, panel: str, default: str | None = None) -> An
 def generate(
     input: Annotated[
         Path,
-        option("--input", "-i", help="Folder of images: xBD/xView2 tree, or images/ beside masks/.", panel=_SOURCE),
+        option(
+            "--input",
+            "-i",
+            help="Folder of images: xBD/xView2 tree, or images/ beside masks/, or images alone.",
+            panel=_SOURCE,
+        ),
     ],
     output: Annotated[
         Path | None, option("--output", "-o", help="Where to write. \\[default: INPUT-changen]", panel=_OUTPUT)
@@ -52,12 +57,31 @@ def generate(
     limit: Annotated[
         int | None, option("--limit", help="Stop after this many scenes; a tile counts as one.", panel=_SOURCE)
     ] = None,
+    proposals: Annotated[
+        Literal["auto", "regions", "sam", "none"] | None,
+        option(
+            "--proposals",
+            help="How objects are found in images without masks; auto is regions, none refuses them.",
+            panel=_SOURCE,
+            default="auto",
+        ),
+    ] = None,
+    sam_model: Annotated[
+        str | None,
+        option(
+            "--sam-model",
+            help="Segment Anything model of --proposals sam: path or Hub id.",
+            panel=_SOURCE,
+            default="facebook/sam-vit-base",
+        ),
+    ] = None,
     max_skipped: Annotated[
         str | None,
         option("--max-skipped", help="Share of broken scenes that is still a success.", panel=_SOURCE, default="20%"),
     ] = None,
     events: Annotated[
-        str | None, option("--events", help="Kinds of events.", panel=_EVENTS, default="create,remove")
+        str | None,
+        option("--events", help="Kinds of events. \\[default: create,remove; without masks remove]", panel=_EVENTS),
     ] = None,
     change_area: Annotated[
         str | None,
@@ -160,6 +184,8 @@ def generate(
             "res": res,
             "upsample": upsample,
             "bands": split_list(bands),
+            "proposals": proposals,
+            "sam_model": sam_model,
             "max_skipped": max_skipped,
         },
         "events": {"kinds": split_list(events), "steps": steps, "change_area": change_area, "negatives": negatives},

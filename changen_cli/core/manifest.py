@@ -17,7 +17,7 @@ from changen_cli.core.recipe import Recipe
 SCHEMA_VERSION = 1
 Status = Literal["running", "complete", "interrupted", "failed"]
 FILE_NAME = "manifest.json"
-_LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "rasterio", "scipy", "datasets")
+_LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "rasterio", "scipy", "scikit-image", "datasets")
 
 
 class ModelRecord(BaseModel):

@@ -57,6 +57,10 @@ class SourceSection(_Section):
     )
     upsample: bool = Field(False, description="enlarge scenes smaller than res instead of skipping them")
     bands: tuple[int, ...] | None = Field(None, description="three band numbers for red, green, blue, from 1")
+    proposals: Literal["auto", "regions", "sam", "none"] = Field(
+        "auto", description="how objects are found in images without masks; auto: regions"
+    )
+    sam_model: str = Field("facebook/sam-vit-base", description="Segment Anything model, path or Hub id")
     max_skipped: Share = Field(0.2, description="share of scenes that may fail before the run counts as failed")
 
     @field_validator("bands")
@@ -70,7 +74,9 @@ class SourceSection(_Section):
 class EventsSection(_Section):
     """What changes: p(S_{t+1} | S_t)."""
 
-    kinds: tuple[EventName, ...] = Field(("create", "remove"), min_length=1, description="kinds of events")
+    kinds: tuple[EventName, ...] | None = Field(
+        None, min_length=1, description="kinds of events; create and remove, only remove on proposals"
+    )
     steps: int = Field(1, ge=1, le=64, description="steps; a series has one date more")
     change_area: ShareRange = Field((0.02, 0.10), description="share of the tile that changes per step, e.g. 2-10%")
     negatives: Share = Field(0.0, description="share of samples in which nothing changes")

@@ -48,14 +48,19 @@ class ClassSchema:
     Attributes:
         names: One name per class id, starting at 0.
         ignore_index: Mask value of unknown pixels.
+        class_agnostic: The masks are proposals, not labels: class 0 is where no object was found, class 1 some object.
+            It plays the part of the building class in events, and tells a model nothing.
     """
 
     names: tuple[str, ...] = ("background", "building")
     ignore_index: int = IGNORE
+    class_agnostic: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= 255:
             raise ValueError("a class schema holds 1 to 255 classes")
+        if self.class_agnostic and len(self.names) != 2:
+            raise ValueError("a class-agnostic schema holds two classes: no object, and object")
 
     @property
     def colors(self) -> UInt8Array:
@@ -78,13 +83,18 @@ class ClassSchema:
 
     @property
     def building_ids(self) -> tuple[int, ...]:
-        """Ids of all classes named like a building."""
-        return self._named(_BUILDING_WORDS)
+        """Ids of the classes whose objects change: those named like a building, or the object of proposals."""
+        return (1,) if self.class_agnostic else self._named(_BUILDING_WORDS)
 
     @property
     def building_id(self) -> int | None:
-        """Id of the class whose objects are created and removed: the first named like a building, or None."""
+        """Id of the class whose objects are created and removed: the first of :attr:`building_ids`, or None."""
         return next(iter(self.building_ids), None)
+
+    @property
+    def building_name(self) -> str:
+        """What one of the objects that change is called in messages."""
+        return "object" if self.class_agnostic else "building"
 
     @property
     def forbidden_ids(self) -> tuple[int, ...]:

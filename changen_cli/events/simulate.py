@@ -129,7 +129,7 @@ def simulate_step(
     met = abs(reached - asked) <= _TOLERANCE * asked
     notes = [] if met else step.shortages
     if step.removed and len(step.removed) == len(state.objects):
-        notes = [*notes, "the last building was removed"]
+        notes = [*notes, f"the last {rules.schema.building_name} was removed"]
     report = StepReport(state.time_index, asked, reached, met, "; ".join(notes))
     return step.finish(), step.events, report
 
@@ -180,11 +180,12 @@ class _Step:
         picked = pick_removals(objects.areas_px[rows], budget_px, budget_px + over * self.target_px, quota, self.rng)
         for row in rows[picked]:
             self._remove_object(int(row))
+        name = self.rules.schema.building_name
         if len(picked) == len(rows):
-            return f"no building left to remove ({len(objects)} present)"
+            return f"no {name} left to remove ({len(objects)} present)"
         if len(picked) >= quota:
-            return f"at most {_MAX_REMOVED_SHARE:.0%} of the {len(objects)} buildings go in one step"
-        return f"none of the {len(rows) - len(picked)} buildings left fits the area asked for"
+            return f"at most {_MAX_REMOVED_SHARE:.0%} of the {len(objects)} {name}s go in one step"
+        return f"none of the {len(rows) - len(picked)} {name}s left fits the area asked for"
 
     def _remove_object(self, row: int) -> None:
         objects, state = self.state.objects, self.state
@@ -236,7 +237,9 @@ class _Step:
             self._create_object(laid)
         left = self.target_px - self.used_px
         self.shortages.append(
-            "no free ground for another building" if misses else f"no exemplar fits the {left:.0f} px that remain"
+            f"no free ground for another {rules.schema.building_name}"
+            if misses
+            else f"no exemplar fits the {left:.0f} px that remain"
         )
 
     def _create_object(self, laid: Laid) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,7 @@ from changen_cli.sources.walk import (
 
 if TYPE_CHECKING:
     from changen_cli.sources.masks import Meaning
+    from changen_cli.sources.pseudo_masks import Proposer
 
 __all__ = ["Layout", "Source", "detect_layout", "open_source"]
 
@@ -60,6 +62,7 @@ class Source:
         meaning_of_255: What 255 is in the masks: decided once for all of them, so that a tile that holds nothing but
             0 and 255 is read like the others. None where the masks looked at hold neither 1 nor 255, and in layouts
             other than ``pairs``.
+        propose: Finds objects in every tile of images without masks; None leaves them without.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Source:
         self.layout: Layout = layout
         self.schema = schema
         self.meaning_of_255 = meaning_of_255
+        self.propose: Proposer | None = None
         self._named = named
         self._res = res
         self._upsample = upsample
@@ -85,6 +89,7 @@ class Source:
 
     def __iter__(self) -> Iterator[Scene | Skip]:
         # Imported here: these load rasterio and Pillow, which finding and describing a folder do without.
+        from changen_cli.sources.pseudo_masks import with_proposals
         from changen_cli.sources.readers import read_scene
         from changen_cli.sources.tiling import tile_scene
 
@@ -103,11 +108,26 @@ class Source:
                     named=self._named,
                     is_xbd=self.layout == "xbd",
                     meaning=self.meaning_of_255,
+                    blank=self.propose is not None,
                 )
             except SceneError as error:
                 yield Skip(candidate.relative, str(error))
                 continue
-            yield from tile_scene(scene, self._res, upsample=self._upsample)
+            for tile in tile_scene(scene, self._res, upsample=self._upsample):
+                # Tile by tile, not on the whole image: that bounds memory, and a scene nobody asks for costs nothing.
+                yield tile if self.propose is None or isinstance(tile, Skip) else with_proposals(tile, self.propose)
+
+    def proposing(self, propose: Proposer) -> Source:
+        """These images, of layout ``images``, with masks of class-agnostic proposals.
+
+        Args:
+            propose: Finds the objects of one image.
+        """
+        from changen_cli.sources.pseudo_masks import PROPOSALS
+
+        source = copy(self)
+        source.schema, source.propose = PROPOSALS, propose
+        return source
 
     def count_images(self) -> int:
         """Count the image files, those that will be skipped included, by their names only."""
@@ -138,7 +158,8 @@ class Source:
         if self.layout == "pairs":
             text = f"pairs layout: images under {where} with masks of the same name in {kinds or 'no folder'}"
             return f"{text}, where 255 is {self.meaning_of_255}" if self.meaning_of_255 else text
-        return f"images layout: unlabelled images under {where}"
+        text = f"images layout: unlabelled images under {where}"
+        return f"{text}, with class-agnostic object proposals for masks, no ground truth" if self.propose else text
 
 
 def detect_layout(root: Path) -> Layout:

@@ -26,6 +26,7 @@ def read_scene(
     named: bool,
     is_xbd: bool,
     meaning: Meaning | None = None,
+    blank: bool = False,
 ) -> Scene:
     """Read an image and its label into one whole scene.
 
@@ -38,6 +39,7 @@ def read_scene(
         named: Whether the user named the classes.
         is_xbd: Whether a label is to be read as xBD does.
         meaning: What 255 is in masks without named classes.
+        blank: Give an image without a label a mask of zeros, 255 where it shows nothing.
 
     Raises:
         SceneError: A file cannot be read, or image and label do not fit each other.
@@ -57,7 +59,12 @@ def read_scene(
         notes=notes,
     )
     if candidate.label is None:
-        return base
+        if not blank:
+            return base
+        empty = np.zeros(raster.image.shape[:2], dtype=np.uint8)
+        if raster.nodata is not None:
+            empty[raster.nodata] = IGNORE
+        return replace(base, mask=empty)
     try:
         return (
             _with_xbd(base, raster, candidate.label)

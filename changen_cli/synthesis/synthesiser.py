@@ -95,6 +95,9 @@ class _Task:
 def label_planes(mask: UInt8Array, schema: ClassSchema, model_config: Any) -> FloatArray:
     """Translate a semantic mask into the planes a denoiser was trained on, matching classes by what they are called.
 
+    Class-agnostic proposals say nothing of what lies there: they are the null label, unless the model was trained
+    on them.
+
     Args:
         mask: uint8 ``[H, W]``, ids of ``schema``.
         schema: The mask's classes.
@@ -105,13 +108,13 @@ def label_planes(mask: UInt8Array, schema: ClassSchema, model_config: Any) -> Fl
     """
     names = [name.lower() for name in model_config["classes"]]
     numbers = [class_number(name, names) for name in schema.names]
-    if "building" in names:
+    if "building" in names and not schema.class_agnostic:
         for index in schema.building_ids:
             numbers[index] = names.index("building")
     planes = [np.isin(mask, [i for i, number in enumerate(numbers) if number == plane]) for plane in range(len(names))]
     if model_config["unknown_plane"]:
         # Labelled, but none of the model's classes. Pixels without a label have no plane: the null label.
-        unlabelled = np.isin(mask, (schema.ignore_index, *schema.unknown_ids))
+        unlabelled = np.isin(mask, (schema.ignore_index, *schema.unknown_ids)) | schema.class_agnostic
         planes.append(~unlabelled & ~np.any(planes, axis=0))
     return np.stack(planes).astype(np.float32)
 

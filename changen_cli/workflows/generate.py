@@ -20,9 +20,9 @@ from changen_cli.core.errors import IncompleteError
 from changen_cli.core.manifest import Manifest, Status, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import Exemplar, Skip, TimeSeries, UInt8Array
-from changen_cli.workflows.ledger import UNCHANGED, Ledger, card_facts
-from changen_cli.workflows.plans import Plan, open_labelled_source, plan_samples, read_ahead
+from changen_cli.core.types import EventKind, Exemplar, Skip, TimeSeries, UInt8Array
+from changen_cli.workflows.ledger import UNCHANGED, Ledger, card_facts, labels_note
+from changen_cli.workflows.plans import Plan, event_kinds, open_labelled_source, plan_samples, read_ahead
 from changen_cli.workflows.progress import Progress, Silent
 from changen_cli.workflows.setup import (
     build_library,
@@ -140,16 +140,25 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     output = prepare_output(recipe)
     source = open_labelled_source(recipe)
     progress.note(f"{recipe.source.input}: {source.describe()}")
-    progress.note(_roles(source))
+    kinds = event_kinds(recipe, source.schema)
+    progress.note(_roles(source, recipe, kinds))
     # Device and model before anything slow: a typo should not cost a minute of reading.
     compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
     pipeline, model = load_pipeline(recipe, compute)
-    progress.stage("collecting exemplars")
-    library = build_library(source)
-    progress.note(f"exemplar library: {len(library)} buildings")
+    library: list[Exemplar] = []
+    if "create" in kinds:
+        progress.stage("collecting exemplars")
+        library = build_library(source)
+        progress.note(f"exemplar library: {len(library)} {source.schema.building_name}s")
     manifest = new_manifest(
         recipe,
-        source={"layout": source.layout, "classes": list(source.schema.names), "description": source.describe()},
+        source={
+            "layout": source.layout,
+            "classes": list(source.schema.names),
+            "description": source.describe(),
+            "labels": labels_note(recipe, source.schema),
+            "event_kinds": list(kinds),
+        },
         model=model,
         unchanged_pixels=UNCHANGED[recipe.synthesis.unchanged],
         device=compute.device,
@@ -177,9 +186,11 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     return result
 
 
-def _roles(source: Source) -> str:
+def _roles(source: Source, recipe: Recipe, kinds: tuple[EventKind, ...]) -> str:
     """Say which classes change and which are never built on."""
     names = source.schema.names
+    if source.schema.class_agnostic:
+        return f"changes: {names[1]} ({', '.join(kinds)}); masks are {labels_note(recipe, source.schema)}"
     barred = ", ".join(names[index] for index in source.schema.forbidden_ids) or "no class is named like road or water"
     building = source.schema.building_id
     return f"changes: {names[building] if building is not None else 'nothing'}; never built on: {barred}"

@@ -18,6 +18,15 @@ UNCHANGED = {
 }
 
 
+def labels_note(recipe: Recipe, schema: ClassSchema) -> str:
+    """What the masks of a run are: labels of the source, or proposals, and by what."""
+    if not schema.class_agnostic:
+        return "labels of the source"
+    section = recipe.source
+    method = f"Segment Anything, {section.sam_model}" if section.proposals == "sam" else "graph segmentation"
+    return f"class-agnostic object proposals ({method}), not ground truth"
+
+
 class Ledger:
     """Running account of one run.
 
@@ -140,7 +149,8 @@ def card_facts(recipe: Recipe, schema: ClassSchema, manifest: Manifest) -> dict[
         "splits": {"train": manifest.counts["samples"]},
         "dates": recipe.events.steps + 1,
         "classes": list(schema.names),
-        "event_kinds": list(recipe.events.kinds),
+        "event_kinds": manifest.source["event_kinds"],
+        "proposals": labels_note(recipe, schema) if schema.class_agnostic else "",
         "step_count": recipe.events.steps,
         "seed": recipe.seed,
         "unchanged": f"{recipe.synthesis.unchanged}: {manifest.unchanged_pixels}",

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from changen_cli.core.errors import ChangenError, UsageError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import ClassSchema, Exemplar, MaskSeries, Scene, Skip
-from changen_cli.workflows.setup import own_exemplars
+from changen_cli.core.types import ClassSchema, EventKind, Exemplar, MaskSeries, Scene, Skip
+from changen_cli.workflows.setup import make_proposer, own_exemplars
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -33,10 +33,12 @@ class Plan:
 
 
 def open_labelled_source(recipe: Recipe) -> Source:
-    """Open the source of a recipe, which must have labels.
+    """Open the source of a recipe; images without masks get class-agnostic proposals.
 
     Raises:
-        UsageError: When the folder cannot be read as asked, holds images without masks, or no class is a building.
+        UsageError: When the folder cannot be read as asked, holds images without masks and proposals are not wanted, or
+            no class is a building.
+        ModelError: When the model that makes the proposals cannot be loaded.
     """
     from changen_cli.sources.folder import open_source
 
@@ -50,9 +52,19 @@ def open_labelled_source(recipe: Recipe) -> Source:
         bands=section.bands,
     )
     if source.layout == "images":
+        if section.proposals == "none":
+            raise UsageError(
+                f"{section.input} holds images without masks, and --proposals none finds no objects in them",
+                "Put masks of the same names into a folder masks/ or labels/ beside images/, or drop --proposals",
+            )
+        if section.classes is not None:
+            raise UsageError(
+                f"--classes names the classes of masks, and {section.input} has none", "Drop --classes, or add masks"
+            )
+        return source.proposing(make_proposer(recipe))
+    if section.proposals in ("regions", "sam"):
         raise UsageError(
-            f"{section.input} holds images without masks, and region proposals for those are not part of this version",
-            "Put masks of the same names into a folder masks/ or labels/ beside images/, or use an xBD folder",
+            f"{section.input} has masks; proposals are for images without", "Drop --proposals, or pass --layout images"
         )
     if source.schema.building_id is None:
         shown = ",".join(source.schema.names)
@@ -60,6 +72,15 @@ def open_labelled_source(recipe: Recipe) -> Source:
             f"--classes {shown} has no building class", "Buildings are what changes: name one class building"
         )
     return source
+
+
+def event_kinds(recipe: Recipe, schema: ClassSchema) -> tuple[EventKind, ...]:
+    """What may happen: as asked, else all kinds.
+
+    Proposals are only removed, as in Changen2's self-supervised mode: nobody knows what a region is, and a copy of it
+    elsewhere need not look like anything.
+    """
+    return recipe.events.kinds or (("remove",) if schema.class_agnostic else ("create", "remove"))
 
 
 def simulate(scene: Scene, schema: ClassSchema, recipe: Recipe, variant: int, library: list[Exemplar]) -> Plan:
@@ -72,7 +93,7 @@ def simulate(scene: Scene, schema: ClassSchema, recipe: Recipe, variant: int, li
         scene,
         schema,
         steps=events.steps,
-        kinds=events.kinds,
+        kinds=event_kinds(recipe, schema),
         change_area=events.change_area,
         negative=negative,
         library=library,
@@ -86,11 +107,12 @@ def simulate(scene: Scene, schema: ClassSchema, recipe: Recipe, variant: int, li
 def plan_samples(source: Source, recipe: Recipe, library: list[Exemplar]) -> Iterator[Plan | Skip]:
     """Read scenes and simulate their samples, lazily and in the source's order."""
     used = 0
+    creates = "create" in event_kinds(recipe, source.schema)
     for item in source:
         if isinstance(item, Skip):
             yield item
             continue
-        known = library + own_exemplars(item, source.schema, library)
+        known = library + own_exemplars(item, source.schema, library) if creates else library
         for variant in range(recipe.variants):
             try:
                 yield simulate(item, source.schema, recipe, variant, known)

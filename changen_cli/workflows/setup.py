@@ -17,6 +17,7 @@ from changen_cli.workflows.models import open_model
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
+    from changen_cli.sources.pseudo_masks import Proposer
     from changen_cli.synthesis.pipeline import ChangenPipeline
     from changen_cli.synthesis.synthesiser import SynthesisSettings
 
@@ -106,6 +107,22 @@ def load_pipeline(recipe: Recipe, compute: Compute) -> tuple[ChangenPipeline | N
         precision = getattr(torch, compute.dtype) if compute.device == "cpu" else torch.float32
         torch.nn.Module.to(vae, device=compute.device, dtype=precision)
     return ChangenPipeline(model, make_scheduler(recipe.synthesis.scheduler, model.config), vae), opened.record
+
+
+def make_proposer(recipe: Recipe) -> Proposer:
+    """The recipe's way of finding objects in images without masks.
+
+    Raises:
+        ModelError: When it is a model and that cannot be loaded.
+    """
+    if recipe.source.proposals == "sam":
+        from changen_cli.synthesis.segment_anything import SegmentAnything
+
+        compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
+        return SegmentAnything(recipe.source.sam_model, compute.device)
+    from changen_cli.sources.pseudo_masks import propose_regions
+
+    return propose_regions
 
 
 def build_library(source: Source) -> list[Exemplar]:

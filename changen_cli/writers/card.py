@@ -59,6 +59,7 @@ def render_card(facts: Mapping[str, Any]) -> str:
             - ``classes``: class names in id order
             - ``license``: Hub identifier; default ``other``
             - ``event_kinds``, ``step_count``, ``seed``: what was simulated
+            - ``proposals``: what the masks are, if they are proposals and not labels
             - ``unchanged``: one line on how unchanged pixels and date 0 were treated
             - ``model``, ``model_license``: identifier and licence of the generator; no model: no line
             - ``version``: version of changen
@@ -107,9 +108,10 @@ def _intro(facts: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count:,} in `{split}`" for split, count in sorted(splits.items()))
     kinds = " and ".join(_kinds(facts))
     preview = f"\n\n![Samples with their masks and largest changes]({facts['preview']})" if facts.get("preview") else ""
+    labels = "exact change masks" if facts.get("proposals") else "exact labels"
     return (
         f"# {facts.get('name', 'Synthetic change series')}\n\n"
-        f"Overhead image time series with exact labels: {counts}, {facts['dates']} dates each. **Date 0 shows a real image; "
+        f"Overhead image time series with {labels}: {counts}, {facts['dates']} dates each. **Date 0 shows a real image; "
         f"every later date is generated** from it by simulated {kinds}, so no later image shows what happened at "
         "that place. Each sample has one semantic mask per date, one change mask per step, and a log of every change. "
         f"Made with changen{' ' + str(facts['version']) if facts.get('version') else ''}, an implementation of the "
@@ -129,6 +131,11 @@ def _how(facts: Mapping[str, Any]) -> str:
         "- **Labels are exact by construction**: the simulated mask conditions the image; the change mask is where two "
         + "semantic masks differ.",
     ]
+    if facts.get("proposals"):
+        lines[1] = (
+            f"- **Semantic masks are {facts['proposals']}**: a class says that there is some object, not what it is, and "
+            "many objects have none. **Change masks are exact**: they hold the pixels of the objects that were changed."
+        )
     if facts.get("unchanged"):
         lines.append(f"- **Unchanged pixels**: {facts['unchanged']}")
     if facts.get("model"):

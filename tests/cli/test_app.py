@@ -52,6 +52,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
     done = run(
         "generate", "-i", pairs_tree, "-o", out, "--steps", 2, "--res", 96, "--layout", "pairs",
         "--classes", "background, building, road", "--bands", "3,2,1", "--upsample", "--limit", 1,
+        "--proposals", "none", "--sam-model", "some/sam",
         "--max-skipped", "30%", "--events", "create", "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
         "--seed", 9, "-m", model_file, "--scheduler", "ddim", "--inference-steps", 3, "--start", "noise",
         "--strength", 0.4, "--guidance-ratio", 0.5, "--extent", "full", "--unchanged", "exact", "--batch-size", 1,
@@ -63,7 +64,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
         "version": 1, "seed": 9, "variants": 2, "limit": 1,
         "source": {
             "input": str(pairs_tree), "layout": "pairs", "classes": ["background", "building", "road"], "res": 96,
-            "upsample": True, "bands": [3, 2, 1], "max_skipped": 0.3,
+            "upsample": True, "bands": [3, 2, 1], "proposals": "none", "sam_model": "some/sam", "max_skipped": 0.3,
         },
         "events": {
             "kinds": ["create"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,

@@ -112,6 +112,14 @@ def test_class_schema() -> None:
     assert tuple(schema.colors[2]) == (222, 31, 7)
     assert len({tuple(color) for color in schema.colors}) == 5
     assert ClassSchema(("a", "b")).building_id is None
+
+
+def test_the_object_of_proposals_plays_the_part_of_a_building() -> None:
+    schema = ClassSchema(("none", "object"), class_agnostic=True)
+    assert (schema.building_ids, schema.ground_ids, schema.forbidden_ids) == ((1,), (0,), ())
+    assert schema.building_name == "object"
+    with pytest.raises(ValueError, match="two classes"):
+        ClassSchema(class_agnostic=True, names=("none", "object", "road"))
     with pytest.raises(ValueError, match="1 to 255"):
         ClassSchema(())
 

@@ -202,3 +202,11 @@ def test_label_planes_match_classes_by_name(names, mask, model, expected) -> Non
     assert known[:-1].tolist() == planes.tolist()
     labelled = ~np.isin(values, (255, *schema.unknown_ids))
     assert (known.sum(axis=0) == labelled).all(), "a labelled pixel has one plane, an unlabelled one none"
+
+
+def test_proposals_tell_a_model_nothing_it_was_not_trained_on() -> None:
+    schema = ClassSchema(("none", "object"), class_agnostic=True)
+    mask = np.asarray([[0, 1, 255]], dtype=np.uint8)
+    assert not label_planes(mask, schema, {"classes": ("building", "water"), "unknown_plane": True}).any()
+    own = label_planes(mask, schema, {"classes": ("object",), "unknown_plane": False})
+    assert own[:, 0].tolist() == [[0, 1, 0]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from changen_cli.core.errors import ModelError, OutputError, UsageError
@@ -12,14 +11,9 @@ from changen_cli.workflows.progress import Silent
 from .conftest import load, manifest, rows, tree
 
 
-def test_an_unlabelled_folder_is_refused(tmp_path, make_recipe) -> None:
-    from PIL import Image
-
-    source = tmp_path / "photos"
-    source.mkdir()
-    Image.fromarray(np.zeros((80, 80, 3), np.uint8)).save(source / "a.png")
+def test_an_unlabelled_folder_is_refused_without_proposals(photos, tmp_path, make_recipe) -> None:
     with pytest.raises(UsageError, match="without masks"):
-        generate(make_recipe(source, output={"path": str(tmp_path / "out")}))
+        generate(make_recipe(photos, source={"proposals": "none"}, output={"path": str(tmp_path / "out")}))
     assert not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,106 @@
+"""Images without masks, from the folder to the dataset."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from changen_cli.cli.app import app
+from changen_cli.core.errors import UsageError
+from changen_cli.workflows.generate import generate
+
+from .conftest import load, manifest, rows, tree
+
+
+def test_regions_are_removed(photos, tmp_path, make_recipe) -> None:
+    out = tmp_path / "out"
+    made = generate(make_recipe(photos, output={"path": str(out)}, synthesis={"unchanged": "exact"}))
+    assert made.samples == 2
+    assert set(made.statistics["events"]) == {"remove"}
+    for row in rows(out):
+        before, after = load(out, row["t1_mask_file_name"]), load(out, row["t2_mask_file_name"])
+        change = load(out, row["change_mask_file_name"]) > 0
+        assert np.array_equal(change, before != after) and change.any()
+        assert set(np.unique(before)) == {0, 1} and not after[change].any()
+        moved = (load(out, row["t1_image_file_name"]) != load(out, row["t2_image_file_name"])).any(axis=-1)
+        assert moved[change].mean() > 0.5, "what is removed looks different"
+    done = manifest(out)
+    assert done["source"]["classes"] == ["none", "object"]
+    assert "not ground truth" in done["source"]["labels"]
+    assert done["source"]["event_kinds"] == ["remove"]
+    assert all(scene["notes"]["proposals"] > 0 for scene in done["scenes"])
+    card = (out / "README.md").read_text()
+    assert "class-agnostic object proposals (graph segmentation), not ground truth" in card
+    assert "object creation" not in card and "Labels are exact" not in card
+    again = tmp_path / "again"
+    generate(make_recipe(photos, output={"path": str(again)}, synthesis={"unchanged": "exact"}))
+    assert tree(out / "train") == tree(again / "train")
+
+
+def test_creation_on_request(photos, tmp_path, make_recipe) -> None:
+    recipe = make_recipe(photos, output={"path": str(tmp_path / "out")}, events={"kinds": ("create",)})
+    assert set(generate(recipe).statistics["events"]) == {"create"}
+
+
+def test_a_flat_image_gives_a_series_without_change(tmp_path, make_recipe) -> None:
+    source = tmp_path / "flat"
+    source.mkdir()
+    Image.fromarray(np.full((80, 80, 3), 90, np.uint8)).save(source / "a.png")
+    made = generate(make_recipe(source, output={"path": str(tmp_path / "out")}))
+    assert made.samples == 1
+    assert made.statistics["steps_with_asked_area"] == 0 and not made.statistics["events"]
+    assert "no object left to remove" in json.dumps(rows(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("labelled", "section", "says"),
+    [(True, {"proposals": "regions"}, "has masks"), (False, {"classes": ("background", "building")}, "--classes")],
+)
+def test_what_does_not_fit_is_refused(xbd_tree, photos, make_recipe, labelled, section, says) -> None:
+    with pytest.raises(UsageError, match=says):
+        generate(make_recipe(xbd_tree if labelled else photos, source=section))
+
+
+def test_from_the_command_line(photos, tmp_path, model_file) -> None:
+    from typer.testing import CliRunner
+
+    common = ["generate", "-i", str(photos), "-m", str(model_file), "--inference-steps", "4", "--device", "cpu"]
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, [*common, "-o", str(out)])
+    assert done.exit_code == 0, done.stderr
+    assert "class-agnostic object proposals" in " ".join(done.stderr.split())
+    assert len(rows(out)) == 2
+    refused = CliRunner().invoke(app, [*common, "-o", str(tmp_path / "other"), "--proposals", "none"])
+    assert refused.exit_code == 2
+    planned = CliRunner().invoke(app, [*common, "--dry-run", "--json"])
+    assert json.loads(planned.stdout)["samples"] == 2
+
+
+def test_segment_anything(photos, tmp_path, make_recipe, monkeypatch) -> None:
+    from changen_cli.synthesis import segment_anything
+
+    asked = []
+
+    class OneBox:
+        def __init__(self, model: str, device: str) -> None:
+            asked.append((model, device))
+
+        def __call__(self, image: np.ndarray) -> np.ndarray:
+            numbers = np.zeros(image.shape[:2], np.int32)
+            numbers[40:70, 40:70] = 1
+            return numbers
+
+    monkeypatch.setattr(segment_anything, "SegmentAnything", OneBox)
+    out = tmp_path / "out"
+    recipe = make_recipe(
+        photos,
+        output={"path": str(out)},
+        source={"proposals": "sam", "sam_model": "some/sam"},
+        events={"change_area": "5%"},
+    )
+    assert generate(recipe).statistics["events"] == {"remove": 2}
+    assert asked == [("some/sam", "cpu")]
+    assert "(Segment Anything, some/sam)" in manifest(out)["source"]["labels"]
