@@ -57,7 +57,24 @@ def generate(
         option("--max-skipped", help="Share of broken scenes that is still a success.", panel=_SOURCE, default="20%"),
     ] = None,
     events: Annotated[
-        str | None, option("--events", help="Kinds of events.", panel=_EVENTS, default="create,remove")
+        str | None,
+        option(
+            "--events",
+            help="Kinds of events: create and remove buildings; transition, land cover that becomes another.",
+            panel=_EVENTS,
+            default="create,remove",
+        ),
+    ] = None,
+    transitions: Annotated[
+        str | None,
+        option(
+            "--transitions",
+            help=(
+                "Which class becomes which, and how often: openearthmap, urbanisation, deforestation, flood, or a YAML "
+                "file such as rates: {tree: {bareland: 0.1}}. \\[default: openearthmap]"
+            ),
+            panel=_EVENTS,
+        ),
     ] = None,
     change_area: Annotated[
         str | None,
@@ -162,7 +179,13 @@ def generate(
             "bands": split_list(bands),
             "max_skipped": max_skipped,
         },
-        "events": {"kinds": split_list(events), "steps": steps, "change_area": change_area, "negatives": negatives},
+        "events": {
+            "kinds": split_list(events),
+            "transitions": transitions,
+            "steps": steps,
+            "change_area": change_area,
+            "negatives": negatives,
+        },
         "synthesis": {
             "model": model,
             "vae": vae,

@@ -15,7 +15,14 @@ from changen_cli.core.types import Scene
 from changen_cli.workflows.generate import finish_sample
 from changen_cli.workflows.plans import open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress
-from changen_cli.workflows.setup import build_library, choose_compute, load_pipeline, prepare_output, synthesis_settings
+from changen_cli.workflows.setup import (
+    build_library,
+    build_textures,
+    choose_compute,
+    load_pipeline,
+    prepare_output,
+    synthesis_settings,
+)
 
 _LOOKED_AT = 64
 
@@ -74,10 +81,11 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
         raise IncompleteError(f"{recipe.source.input}: none of the first scenes can be used", "Run without --dry-run")
     tiles = sum(item.source_path == scenes[0].source_path for item in scenes)
     library = build_library(source)
-    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library)
+    textures = build_textures(source) if recipe.events.transitions else []
+    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library, textures)
     # A sample in which nothing changes says nothing about time: take the first one in which something does.
     positive = recipe.model_copy(update={"events": recipe.events.model_copy(update={"negatives": 0.0})})
-    plans = (simulate(scene, source.schema, positive, 0, library) for scene in scenes)
+    plans = (simulate(scene, source.schema, positive, 0, library, textures) for scene in scenes)
     plan = next((plan for plan in plans if any(event.time_index == 0 for event in plan.series.events)), None)
     if plan is None:
         raise IncompleteError(f"{recipe.source.input}: nothing can change in the first scenes", "Run without --dry-run")

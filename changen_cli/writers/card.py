@@ -105,7 +105,11 @@ def _front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _intro(facts: Mapping[str, Any]) -> str:
     splits: Mapping[str, int] = facts["splits"]
     counts = ", ".join(f"{count:,} in `{split}`" for split, count in sorted(splits.items()))
-    kinds = " and ".join(_kinds(facts))
+    kinds = (
+        " and ".join(_kinds(facts))
+        if len(_kinds(facts)) < 3
+        else ", ".join(_kinds(facts)[:-1]) + " and " + _kinds(facts)[-1]
+    )
     preview = f"\n\n![Samples with their masks and largest changes]({facts['preview']})" if facts.get("preview") else ""
     return (
         f"# {facts.get('name', 'Synthetic change series')}\n\n"
@@ -118,7 +122,7 @@ def _intro(facts: Mapping[str, Any]) -> str:
 
 
 def _kinds(facts: Mapping[str, Any]) -> list[str]:
-    words = {"create": "object creation", "remove": "object removal"}
+    words = {"create": "object creation", "remove": "object removal", "transition": "class transition"}
     return [words.get(kind, kind) for kind in facts.get("event_kinds") or ("create", "remove")]
 
 
