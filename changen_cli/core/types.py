@@ -230,7 +230,7 @@ class ChangeEvent:
         area_px: Number of changed pixels.
         polygon: WKT in pixel coordinates ``(col row)`` along pixel edges; filling it gives exactly the changed pixels.
         from_areas_px: Changed pixels by class before.
-        placement: For a creation, the exemplar and its placement.
+        placement: For a creation, and for ground that became a building, the exemplar and its placement.
     """
 
     object_id: str

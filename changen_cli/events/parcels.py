@@ -1,4 +1,4 @@
-"""Parts of regions that change class as one: whole regions, parcels of large ones, plots of houses, strips of road."""
+"""Parts of regions that change class as one: whole regions, parcels of large ones, strips of road."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scipy import ndimage
 from changen_cli.core.types import BoolArray, Box
 from changen_cli.events.regions import FloatArray, crop, pad_box, tighten
 
-Shape = Literal["parcel", "plot", "strip"]
+Shape = Literal["parcel", "strip"]
 
 _WHOLE = 2.5  # a region up to this factor larger than the part asked for goes as a whole
 _REACH = 1.6  # half side of the window a parcel is cut in, in square roots of its area
 _SIDES = (4, 8)
-_ASPECT = {"plot": (1.0, 1.8), "strip": (10.0, 25.0)}
+_ASPECT = (10.0, 25.0)  # length over width of a strip
 
 
 class OpenGround:
@@ -105,14 +105,14 @@ class OpenGround:
             seed: ``(row, col)`` of an open pixel.
             area_px: Area wanted.
             limits_px: Smallest and largest area that will do.
-            shape: ``"parcel"`` for ground, ``"plot"`` (a rectangle) for houses, ``"strip"`` for roads.
+            shape: ``"parcel"``, or ``"strip"`` for roads.
             rng: The step's generator.
 
         Returns:
             The part's box and its pixels in it; None when there is no such part.
         """
         # A strip's half length, or enough room for a parcel of which half lies beyond its region's border.
-        side = math.sqrt(area_px * max(_ASPECT[shape])) / 2 if shape in _ASPECT else _REACH * math.sqrt(area_px)
+        side = math.sqrt(area_px * max(_ASPECT)) / 2 if shape == "strip" else _REACH * math.sqrt(area_px)
         box = pad_box((*seed, seed[0] + 1, seed[1] + 1), math.ceil(side) + 2, self.values.shape)
         window = self.values[crop(box)]
         at = (seed[0] - box[0], seed[1] - box[1])
@@ -155,12 +155,12 @@ def _polygon_distance(
     """Distance from the origin in the metric of a random convex polygon (its gauge function).
 
     Returns:
-        float64 ``[N]``, and the distance a part may reach: what a plot or strip lacks at the edge of its region must
-        not be made up for by its width.
+        float64 ``[N]``, and the distance a part may reach: what a strip lacks at the edge of its region must not be
+        made up for by its width.
     """
     turn = rng.uniform(0, math.pi)
-    if shape in _ASPECT:
-        aspect = rng.uniform(*_ASPECT[shape])
+    if shape == "strip":
+        aspect = rng.uniform(*_ASPECT)
         along = np.abs(rows * math.sin(turn) + cols * math.cos(turn))
         across = np.abs(cols * math.sin(turn) - rows * math.cos(turn))
         return np.maximum(along / aspect, across), 1.05 * math.sqrt(area_px / (4 * aspect))

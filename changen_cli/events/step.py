@@ -12,15 +12,14 @@ from changen_cli.core.landcover import openearthmap_name
 from changen_cli.core.types import BoolArray, Box, ChangeEvent, EventKind, Placement, TransitionReport
 from changen_cli.events.budget import creation_size, pick_removals
 from changen_cli.events.footprints import Stock
-from changen_cli.events.parcels import OpenGround, Shape
-from changen_cli.events.placement import Laid, SiteMap, lay
+from changen_cli.events.parcels import OpenGround
+from changen_cli.events.placement import MIRROR_SHARE, Laid, SiteMap, lay, lay_at
 from changen_cli.events.regions import (
     class_counts,
     crop,
     dilate,
     ground_around,
     ground_table,
-    oriented_extent,
     pad_box,
     polygon_wkt,
     tighten,
@@ -35,7 +34,6 @@ _RING_PX = 8
 _MAX_MISSES = 24
 _MAX_SEEDS = 8  # places tried for one transition
 _PARCEL_SHARE = (0.06, 0.35)  # of a step's target
-_PLOT_PX = (150.0, 600.0)
 _STRIP_PX = (600.0, 2500.0)
 
 
@@ -204,14 +202,20 @@ class Step:
         ground = OpenGround(state.mask, closed)
         areas = ground.areas_px()
         drawable = drawable_classes(areas, rules.drawable)
+        # A roof is copied whole: single pixels of roofs, even of the same tile, make no building.
+        drawable[list(rules.schema.building_ids)] = bool(self.stock.exemplars)
         self.demand = Demand(rules.transitions, areas, drawable, self.target_px - self.used_px)
         while self._owes():
             pair = self.demand.draw(self.rng)
             if pair is None:
                 break
-            changed = (
-                self._object_transition(pair[1]) if pair[0] == self.building else self._part_transition(ground, *pair)
-            )
+            of, to = pair
+            if of == self.building:
+                changed = self._object_transition(to)
+            elif to in rules.schema.building_ids:
+                changed = self._building_transition(ground, of, to)
+            else:
+                changed = self._part_transition(ground, of, to)
             self.demand.account(pair, changed)
         if not self._owes():
             return
@@ -234,9 +238,11 @@ class Step:
         """Let a region, or part of one, become another class; returns its pixels, 0 when none was found."""
         left_px, least_px = self.target_px - self.used_px, self.rules.min_area_px
         most_px = left_px + TOLERANCE * self.target_px
-        shape, wanted_px = self._part(to)
+        road = openearthmap_name(self.rules.schema.names[to]) == "road"
+        share = math.exp(self.rng.uniform(*np.log(_PARCEL_SHARE)))
+        wanted_px = self.rng.uniform(*_STRIP_PX) if road else share * self.target_px
         assert self.rules.transitions is not None
-        grows = shape != "plot" and self.rng.random() < self.rules.transitions.growth
+        grows = self.rng.random() < self.rules.transitions.growth
         for _ in range(_MAX_SEEDS):
             # What would remain to be changed must be enough for another event.
             wanted_px = left_px if left_px - wanted_px < least_px else wanted_px
@@ -244,22 +250,44 @@ class Step:
             seed = ground.seed(of, to if grows else None, self.rng) or ground.seed(of, None, self.rng)
             if seed is None or wanted_px > most_px:
                 return 0
-            limits_px = (least_px if shape == "parcel" else max(least_px, 0.7 * wanted_px), most_px)
-            part = ground.cut(seed, wanted_px, limits_px, shape, self.rng)
-            if part is not None and (shape != "plot" or self._stands_free(*part)):
+            limits_px = (max(least_px, wanted_px / 2) if road else least_px, most_px)
+            part = ground.cut(seed, wanted_px, limits_px, "strip" if road else "parcel", self.rng)
+            if part is not None:
                 ground.take(*part)
-                return self._change_part(to, *part)
+                return self._change("transition", self._edit_name(), 0, *part, to)
             wanted_px *= 0.7
         return 0
 
-    def _part(self, to: int) -> tuple[Shape, float]:
-        """Shape and area of the next part: like the tile's buildings, a strip of road, or a share of the target."""
-        areas = self.state.objects.areas_px
-        if to in self.rules.schema.building_ids:
-            return "plot", float(self.rng.choice(areas)) if len(areas) else self.rng.uniform(*_PLOT_PX)
-        if openearthmap_name(self.rules.schema.names[to]) == "road":
-            return "strip", self.rng.uniform(*_STRIP_PX)
-        return "parcel", self.target_px * math.exp(self.rng.uniform(*np.log(_PARCEL_SHARE)))
+    def _building_transition(self, ground: OpenGround, of: int, to: int) -> int:
+        """Let a plot become a building: a real one, laid as a creation is, on ground of one class only."""
+        left_px, least_px = self.target_px - self.used_px, self.rules.min_area_px
+        blocked = ground.values != of
+        room_px = left_px + _AIM * self.target_px
+        for _ in range(_MAX_SEEDS):
+            choice = creation_size(self.stock, left_px, room_px, least_px, self.rng)
+            seed = ground.seed(of, None, self.rng)
+            if choice is None or seed is None:
+                return 0
+            exemplar, scale = choice
+            mirrored = bool(self.rng.random() < MIRROR_SHARE)
+            laid = lay_at(np.asarray(seed), exemplar, scale, mirrored, blocked, self.added)
+            fits = laid is not None and least_px <= laid.footprint.sum() <= left_px + TOLERANCE * self.target_px
+            if laid is not None and fits and self._stands_free(laid.box, laid.footprint):
+                ground.take(laid.box, laid.footprint)
+                return self._found(to, laid)
+            room_px = max(0.9 * exemplar.area_px * scale**2, least_px)  # try something smaller
+        return 0
+
+    def _found(self, to: int, laid: Laid) -> int:
+        """Write a building that land became; it is an object from now on."""
+        name, number = self._edit_name(), 0
+        if to == self.building:
+            number = self._next_number()
+            self._register(number, name, laid.box, laid.footprint, laid.orientation_rad)
+        return self._change("transition", name, number, laid.box, laid.footprint, to, laid.placement)
+
+    def _edit_name(self) -> str:
+        return f"edit{self.state.time_index:02d}-{len(self.events):03d}"
 
     def _stands_free(self, box: Box, footprint: BoolArray) -> bool:
         """Whether a new building keeps its distance from all others, those that go in this step too."""
@@ -269,15 +297,6 @@ class Step:
         grown[box[0] - wide[0] : box[2] - wide[0], box[1] - wide[1] : box[3] - wide[1]] = footprint
         masks = np.stack([self.state.mask[crop(wide)], self.mask[crop(wide)]])
         return not (dilate(grown, gap) & np.isin(masks, self.rules.schema.building_ids)).any()
-
-    def _change_part(self, to: int, box: Box, footprint: BoolArray) -> int:
-        """Write one transition of ground; what becomes a building is an object from now on."""
-        name = f"edit{self.state.time_index:02d}-{len(self.events):03d}"
-        number = 0
-        if to == self.building:
-            number = self._next_number()
-            self._register(number, name, box, footprint, oriented_extent(footprint)[0])
-        return self._change("transition", name, number, box, footprint, to)
 
     def _change(
         self,

@@ -17,6 +17,9 @@ FEWEST_PIXELS = 400
 """Pixels of a class a tile must show for others to become it: fewer give nothing to draw it from."""
 
 
+_MAX_FAILURES = 4
+
+
 @dataclass(frozen=True, eq=False)
 class Transitions:
     """A transition matrix on the class ids of one schema.
@@ -97,6 +100,7 @@ class Demand:
         weights = transitions.rates * open_px[:, None]
         self.asked_px = weights * (budget_px / max(float(weights.sum()), 1e-9))
         self.reached_px = np.zeros_like(self.asked_px)
+        self._failures = np.zeros(weights.shape, dtype=np.int64)
         self._possible = (weights > 0) & drawable[None, :]
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int] | None:
@@ -111,10 +115,11 @@ class Demand:
         return int(rows[min(index, len(pairs) - 1)]), int(cols[min(index, len(pairs) - 1)])
 
     def account(self, pair: tuple[int, int], area_px: int) -> None:
-        """Note what became of a pair; one for which nothing was found is not drawn again."""
+        """Note what became of a pair; one for which nothing was found a few times is not drawn again."""
         self.reached_px[pair] += area_px
         if not area_px:
-            self._possible[pair] = False
+            self._failures[pair] += 1
+            self._possible[pair] = self._failures[pair] < _MAX_FAILURES
 
     def missing(self, drawable: BoolArray) -> list[int]:
         """Classes that were asked for but cannot be drawn."""

@@ -177,7 +177,7 @@ class ExemplarStart:
         touched = np.zeros(image.shape[:2], dtype=bool)
         buildings = np.isin(masks[1], schema.building_ids)
         # What an object leaves is filled before what changes class: it may lie beside it, and be fitted to.
-        filled = sorted((event for event in events if event.kind != "create"), key=lambda event: event.kind)
+        filled = sorted((event for event in events if event.placement is None), key=lambda event: event.kind)
         if filled:
             holes = [
                 removal_hole(image, instances, event, buildings)
@@ -195,7 +195,7 @@ class ExemplarStart:
                     material = self._material(filler, event, scene_id, rng)
                     filler.fill(where, hole, material, rng, meets=event.to_class)
         for event in events:
-            if event.kind == "create" and event.placement is not None:
+            if event.placement is not None:
                 where, changed = self.create(canvas, event, event.placement, scene_id)
                 touched[where] |= changed
         return np.clip(canvas, 0, 255), touched
