@@ -134,7 +134,7 @@ class GroundFiller:
                     todo += [(row, col + half, part[:, half:]), (row, col, part[:, :half])]
                 continue
             if offset is not None:
-                _paste_patch(self.canvas, window, material.image, offset)
+                _paste_patch(self.canvas, window, material.image, offset, feather=meets is None)
             else:
                 _smooth_fill(self.canvas, window)
             self.unknown[row : row + height, col : col + width] &= ~part
@@ -244,8 +244,10 @@ def _correction(difference: FloatArray, ring: BoolArray, width: float) -> FloatA
     return np.clip(total[..., :3] / (total[..., 3:] + 1e-4), -_MAX_CORRECTION, _MAX_CORRECTION)
 
 
-def _paste_patch(canvas: FloatArray, hole: _Hole, source: FloatArray, offset: tuple[int, int]) -> None:
-    """Copy the translated patch, shift its colours to meet the ring, and feather its border."""
+def _paste_patch(
+    canvas: FloatArray, hole: _Hole, source: FloatArray, offset: tuple[int, int], *, feather: bool
+) -> None:
+    """Copy the translated patch, shift its colours to meet the ring, and feather its border where asked to."""
     where, inside, ring = hole.where, hole.inside, hole.ring
     rows, cols = np.mgrid[where]
     source_rows = np.clip(rows + offset[0], 0, source.shape[0] - 1)
@@ -257,6 +259,9 @@ def _paste_patch(canvas: FloatArray, hole: _Hole, source: FloatArray, offset: tu
     alike = ring & (np.abs(difference).mean(axis=-1) < 36)
     if alike.any():
         patch = patch + _correction(difference, alike, float(max(inside.shape)))
+    if not feather:
+        canvas[where][inside] = patch[inside]
+        return
     depth = ndimage.distance_transform_edt(inside)
     known_near = ndimage.binary_dilation(ring, iterations=3)
     alpha = np.where(known_near, np.clip(depth / 3.0, 0, 1), 1.0) * inside

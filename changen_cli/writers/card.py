@@ -105,11 +105,8 @@ def _front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _intro(facts: Mapping[str, Any]) -> str:
     splits: Mapping[str, int] = facts["splits"]
     counts = ", ".join(f"{count:,} in `{split}`" for split, count in sorted(splits.items()))
-    kinds = (
-        " and ".join(_kinds(facts))
-        if len(_kinds(facts)) < 3
-        else ", ".join(_kinds(facts)[:-1]) + " and " + _kinds(facts)[-1]
-    )
+    *first, last = _kinds(facts)
+    kinds = f"{', '.join(first)} and {last}" if first else last
     preview = f"\n\n![Samples with their masks and largest changes]({facts['preview']})" if facts.get("preview") else ""
     return (
         f"# {facts.get('name', 'Synthetic change series')}\n\n"
