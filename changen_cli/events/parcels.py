@@ -12,12 +12,14 @@ from scipy import ndimage
 from changen_cli.core.types import BoolArray, Box
 from changen_cli.events.regions import FloatArray, crop, pad_box, tighten
 
-Shape = Literal["parcel", "strip"]
+Coordinates = npt.NDArray[np.intp] | FloatArray
+Shape = Literal["parcel", "patch", "strip"]
 
 _WHOLE = 2.5  # a region up to this factor larger than the part asked for goes as a whole
 _REACH = 1.6  # half side of the window a parcel is cut in, in square roots of its area
 _SIDES = (4, 8)
 _ASPECT = (10.0, 25.0)  # length over width of a strip
+_WAVES = ((0.12, 1.3), (0.05, 0.5))  # amplitude and wavelength of a patch's outline, in square roots of its area
 
 
 class OpenGround:
@@ -105,7 +107,7 @@ class OpenGround:
             seed: ``(row, col)`` of an open pixel.
             area_px: Area wanted.
             limits_px: Smallest and largest area that will do.
-            shape: ``"parcel"``, or ``"strip"`` for roads.
+            shape: ``"parcel"`` with straight sides, ``"patch"`` with wavy ones, or ``"strip"`` for roads.
             rng: The step's generator.
 
         Returns:
@@ -120,7 +122,7 @@ class OpenGround:
         region = labels == labels[at]
         size = int(region.sum())
         least_px, most_px = limits_px
-        if shape == "parcel" and size <= min(_WHOLE * area_px, most_px) and not self._goes_on(region, box):
+        if shape != "strip" and size <= min(_WHOLE * area_px, most_px) and not self._goes_on(region, box):
             part = region
         else:
             rows, cols = np.nonzero(region)
@@ -150,7 +152,7 @@ class OpenGround:
 
 
 def _polygon_distance(
-    rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp], shape: Shape, area_px: float, rng: np.random.Generator
+    rows: Coordinates, cols: Coordinates, shape: Shape, area_px: float, rng: np.random.Generator
 ) -> tuple[FloatArray, float]:
     """Distance from the origin in the metric of a random convex polygon (its gauge function).
 
@@ -164,6 +166,8 @@ def _polygon_distance(
         along = np.abs(rows * math.sin(turn) + cols * math.cos(turn))
         across = np.abs(cols * math.sin(turn) - rows * math.cos(turn))
         return np.maximum(along / aspect, across), 1.05 * math.sqrt(area_px / (4 * aspect))
+    if shape == "patch":
+        rows, cols = _bent(rows, cols, math.sqrt(area_px), rng)
     sides = int(rng.integers(*_SIDES))
     angles = turn + (np.arange(sides) + rng.uniform(-0.3, 0.3, sides)) * (2 * math.pi / sides)
     reach = rng.uniform(0.7, 1.3, sides)
@@ -172,3 +176,15 @@ def _polygon_distance(
     for index in range(1, sides):
         np.maximum(distance, rows * edges[0, index] + cols * edges[1, index], out=distance)
     return distance, math.inf
+
+
+def _bent(
+    rows: Coordinates, cols: Coordinates, side_px: float, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Shift coordinates by waves across each other: straight lines become shores and edges of woods."""
+    for height, length in _WAVES:
+        phases = rng.uniform(0, 2 * math.pi, 2)
+        turn = 2 * math.pi / (length * side_px)
+        bent_rows = rows + height * side_px * np.sin(turn * cols + phases[0])
+        rows, cols = bent_rows, cols + height * side_px * np.sin(turn * bent_rows + phases[1])
+    return np.asarray(rows, dtype=np.float64), np.asarray(cols, dtype=np.float64)

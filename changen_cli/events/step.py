@@ -12,7 +12,7 @@ from changen_cli.core.landcover import openearthmap_name
 from changen_cli.core.types import BoolArray, Box, ChangeEvent, EventKind, Placement, TransitionReport
 from changen_cli.events.budget import creation_size, pick_removals
 from changen_cli.events.footprints import Stock
-from changen_cli.events.parcels import OpenGround
+from changen_cli.events.parcels import OpenGround, Shape
 from changen_cli.events.placement import MIRROR_SHARE, Laid, SiteMap, lay, lay_at
 from changen_cli.events.regions import (
     class_counts,
@@ -35,6 +35,7 @@ _MAX_MISSES = 24
 _MAX_SEEDS = 8  # places tried for one transition
 _PARCEL_SHARE = (0.06, 0.35)  # of a step's target
 _STRIP_PX = (600.0, 2500.0)
+_NATURAL = frozenset({"bareland", "rangeland", "tree", "water"})  # nobody surveyed their outlines
 
 
 class Step:
@@ -238,20 +239,24 @@ class Step:
         """Let a region, or part of one, become another class; returns its pixels, 0 when none was found."""
         left_px, least_px = self.target_px - self.used_px, self.rules.min_area_px
         most_px = left_px + TOLERANCE * self.target_px
-        road = openearthmap_name(self.rules.schema.names[to]) == "road"
+        meaning = openearthmap_name(self.rules.schema.names[to])
+        road = meaning == "road"
+        shape: Shape = "strip" if road else "patch" if meaning in _NATURAL else "parcel"
         share = math.exp(self.rng.uniform(*np.log(_PARCEL_SHARE)))
         wanted_px = self.rng.uniform(*_STRIP_PX) if road else share * self.target_px
         assert self.rules.transitions is not None
         grows = self.rng.random() < self.rules.transitions.growth
-        for _ in range(_MAX_SEEDS):
+        for attempt in range(_MAX_SEEDS):
             # What would remain to be changed must be enough for another event.
             wanted_px = left_px if left_px - wanted_px < least_px else wanted_px
             wanted_px = max(wanted_px, least_px)
-            seed = ground.seed(of, to if grows else None, self.rng) or ground.seed(of, None, self.rng)
+            # Borders may have nothing left but slivers: then the new class appears elsewhere.
+            at_border = grows and attempt < _MAX_SEEDS // 2
+            seed = ground.seed(of, to if at_border else None, self.rng) or ground.seed(of, None, self.rng)
             if seed is None or wanted_px > most_px:
                 return 0
             limits_px = (max(least_px, wanted_px / 2) if road else least_px, most_px)
-            part = ground.cut(seed, wanted_px, limits_px, "strip" if road else "parcel", self.rng)
+            part = ground.cut(seed, wanted_px, limits_px, shape, self.rng)
             if part is not None:
                 ground.take(*part)
                 return self._change("transition", self._edit_name(), 0, *part, to)

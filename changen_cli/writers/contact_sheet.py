@@ -197,12 +197,11 @@ class ContactSheet:
                 block.paste(Image.fromarray(pixels), (x0 + column * (size + _GAP), y))
             word = {"create": "created", "remove": "removed"}.get(event.kind, "edited")
             color = dict(_KINDS)[word]
-            if event.kind == "transition":
-                word = " to ".join(self.schema.names[index] for index in (event.from_class, event.to_class))
+            told = f"{word}, {event.area_px:,} px"
+            if event.kind == "transition":  # the classes say more than the area, and there is no room for both
+                told = " to ".join(self.schema.names[index] for index in (event.from_class, event.to_class))
             # On the middle panel: the images stay clean.
-            _tag(
-                draw, (x0 + size + _GAP + 5, y + 5), f"t{t} to t{t + 1}: {word}, {event.area_px:,} px", color, size - 10
-            )
+            _tag(draw, (x0 + size + _GAP + 5, y + 5), f"t{t} to t{t + 1}: {told}", color, size - 10)
 
     def _paint(self, mask: UInt8Array) -> UInt8Array:
         """Return a semantic mask in class colours, ignored pixels hatched."""

@@ -223,7 +223,7 @@ def test_growth_begins_at_the_border() -> None:
 
 def test_parts_have_the_area_asked_for() -> None:
     ground = OpenGround(np.full((200, 200), 2, np.uint8), np.zeros((200, 200), dtype=bool))
-    for shape in ("parcel", "strip"):
+    for shape in ("parcel", "patch", "strip"):
         box, part = ground.cut((100, 100), 900, (64, 2000), shape, derive_rng(0, shape))
         assert part.sum() == pytest.approx(900, rel=0.06)
         assert ndimage.label(part)[1] == 1
