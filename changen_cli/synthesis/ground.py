@@ -120,7 +120,8 @@ class GroundFiller:
             tight = _tight(part)
             row, col, part = row + tight[0].start, col + tight[1].start, part[tight]
             height, width = part.shape
-            smallest = max(height, width) <= _SMALLEST_PX
+            # Pixels of another class would contradict the mask: rather smaller pieces than impure ones.
+            smallest = max(height, width) <= (_SMALLEST_PX if meets is None else _SMALLEST_PX // 3)
             window = _Hole(self.canvas, self.unknown, part, row, col)
             if meets is not None:
                 window.ring &= self.mask[window.where] == meets

@@ -65,7 +65,7 @@ class ContactSheet:
         self.cell_px = cell_px
         self.title = title
         self._blocks: dict[tuple[int, str], Image.Image] = {}
-        self._kinds = {"created", "removed"}  # what the legend explains
+        self._edited: set[tuple[int, str]] = set()  # samples with transitions: only then the legend explains them
 
     def add(self, sample: TimeSeries) -> bool:
         """Render ``sample`` if it belongs on the sheet; return whether it (still) does."""
@@ -77,7 +77,7 @@ class ContactSheet:
             del self._blocks[last]
         self._blocks[key] = self._block(sample)
         if any(event.kind == "transition" for event in sample.events):
-            self._kinds.add("edited")
+            self._edited.add(key)
         return True
 
     def save(self, path: Path) -> Path:
@@ -100,7 +100,8 @@ class ContactSheet:
 
     def _header(self, width: int) -> Image.Image:
         """Title and legend; the legend wraps."""
-        entries: list[tuple[str, Any]] = [(name, color) for name, color in _KINDS if name in self._kinds]
+        edited = bool(self._edited & self._blocks.keys())
+        entries: list[tuple[str, Any]] = [(name, color) for name, color in _KINDS if edited or name != "edited"]
         entries += [
             (name, tuple(color)) for name, color in zip(self.schema.names, self.schema.colors.tolist(), strict=True)
         ]
