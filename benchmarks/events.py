@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from scipy import ndimage
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from changen_cli.core.seeding import derive_rng
+from changen_cli.core.transitions import load_transitions, preset_names
 from changen_cli.core.types import ClassSchema, Int32Array, Scene
 from changen_cli.events import (
     EventRules,
     collect_exemplars,
+    resolve_transitions,
     simulate_step,
     start_series,
     stock_library,
@@ -28,6 +31,8 @@ from changen_cli.events import (
 OBJECTS = 100
 REPEATS = 7
 SCHEMA = ClassSchema()
+COVER = ClassSchema(("background", "building", "bareland", "rangeland", "developed", "road", "tree", "water"))
+REGIONS = 300
 
 
 def town(side: int) -> Scene:
@@ -46,6 +51,16 @@ def town(side: int) -> Scene:
     mask = (instances > 0).astype(np.uint8)
     image = np.zeros((side, side, 3), dtype=np.uint8)
     return Scene(id=f"town-{side}", group="town", image=image, mask=mask, instances=instances)
+
+
+def country(side: int) -> Scene:
+    """The town on 300 random regions of six classes."""
+    rng = derive_rng(0, "benchmark", "country", side)
+    scene = town(side)
+    seeds = np.zeros((side, side), dtype=np.uint8)
+    seeds[tuple(rng.integers(0, side, (2, REGIONS)))] = rng.integers(2, 8, REGIONS)
+    nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+    return replace(scene, mask=np.where(scene.mask == 1, np.uint8(1), seeds[tuple(nearest)]))
 
 
 def plain_step(instances: Int32Array, share: float, rng: np.random.Generator) -> Int32Array:
@@ -102,6 +117,21 @@ def main() -> None:
         step = statistics.median(times)
         count, ratio = statistics.median(events), plain / step
         print(f"{side:>5}² {start:>16.1f} {step:>9.1f} {count:>7.0f} {plain:>14.0f} {ratio:>6.0f}x")
+    print(f"\ntransitions, {REGIONS} regions and {OBJECTS} buildings, 2-5 % of the tile, median CPU time of {REPEATS}")
+    print(f"{'tile':>6} {'step ms by preset':>18}")
+    for side in (512, 1024, 2048):
+        scene = country(side)
+        state, stock = start_series(scene, COVER), stock_library(collect_exemplars(scene, COVER), scene)
+        texts = []
+        for preset in preset_names():
+            matrix = resolve_transitions(load_transitions(preset), COVER)
+            rules = EventRules(COVER, ("transition",), (0.02, 0.05), transitions=matrix)
+            times = [
+                milliseconds(lambda: simulate_step(state, rules, stock, derive_rng(0, "benchmark", k)))  # noqa: B023
+                for k in range(REPEATS)
+            ]
+            texts.append(f"{preset} {statistics.median(times):.1f}")
+        print(f"{side:>5}² {', '.join(texts)}")
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def everything_else(console: Console) -> None:
         lambda: [
             start.start(
                 p.scene.image,
-                p.series.masks[1],
+                p.series.masks[:2],
                 p.series.instances[0],
                 [e for e in p.series.events if e.time_index == 0],
                 source.schema,

@@ -81,7 +81,25 @@ def generate(
     ] = None,
     events: Annotated[
         str | None,
-        option("--events", help="Kinds of events. \\[default: create,remove; without masks remove]", panel=_EVENTS),
+        option(
+            "--events",
+            help=(
+                "Kinds of events: create and remove buildings; transition, land cover that becomes another. "
+                "\\[default: create,remove; without masks remove]"
+            ),
+            panel=_EVENTS,
+        ),
+    ] = None,
+    transitions: Annotated[
+        str | None,
+        option(
+            "--transitions",
+            help=(
+                "Which class becomes which, and how often: openearthmap, urbanisation, deforestation, flood, or a YAML "
+                "file such as rates: {tree: {bareland: 0.1}}. \\[default: openearthmap]"
+            ),
+            panel=_EVENTS,
+        ),
     ] = None,
     change_area: Annotated[
         str | None,
@@ -188,7 +206,13 @@ def generate(
             "sam_model": sam_model,
             "max_skipped": max_skipped,
         },
-        "events": {"kinds": split_list(events), "steps": steps, "change_area": change_area, "negatives": negatives},
+        "events": {
+            "kinds": split_list(events),
+            "transitions": transitions,
+            "steps": steps,
+            "change_area": change_area,
+            "negatives": negatives,
+        },
         "synthesis": {
             "model": model,
             "vae": vae,

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from changen_cli.core.errors import UsageError
+from changen_cli.core.transitions import DEFAULT_TRANSITIONS, TransitionTable, load_transitions
 
 Layout = Literal["xbd", "pairs", "images"]
-EventName = Literal["create", "remove"]
+EventName = Literal["create", "remove", "transition"]
 
 
 class _Section(BaseModel):
@@ -81,6 +82,24 @@ class EventsSection(_Section):
     change_area: ShareRange = Field((0.02, 0.10), description="share of the tile that changes per step, e.g. 2-10%")
     negatives: Share = Field(0.0, description="share of samples in which nothing changes")
     min_area_px: int = Field(64, ge=1, description="smallest event in px")
+    # The whole matrix is kept, not its name: the fingerprint follows what a file says, and the manifest shows it.
+    transitions: Annotated[TransitionTable, BeforeValidator(load_transitions)] | None = Field(
+        None, description="rates between classes: a preset's name, a YAML file, or a mapping; openearthmap if not given"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _matrix(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("transitions") is not None:
+            return values
+        wanted = "transition" in (values.get("kinds") or ())
+        return values | {"transitions": DEFAULT_TRANSITIONS if wanted else None}
+
+    @model_validator(mode="after")
+    def _used(self) -> EventsSection:
+        if self.transitions is not None and "transition" not in (self.kinds or ()):
+            raise UsageError("--transitions has no effect without the event kind", "Add it: --events transition")
+        return self
 
     @field_validator("change_area")
     @classmethod

@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]
 GeoTransform = tuple[float, float, float, float, float, float]
 """Affine coefficients ``(a, b, c, d, e, f)``: x = a*col + b*row + c, y = d*col + e*row + f (rasterio order)."""
 
-EventKind = Literal["create", "remove"]
+EventKind = Literal["create", "remove", "transition"]
 
 IGNORE = 255
 """Semantic mask value of pixels whose class is unknown. It never changes and is never a target."""
@@ -190,6 +190,23 @@ class Exemplar:
 
 
 @dataclass(frozen=True, eq=False)
+class Texture:
+    """A piece of a scene that shows much of one class: what a region may be filled with where its own tile has none.
+
+    Attributes:
+        scene_id: The scene it was cut from.
+        class_id: The class.
+        image: uint8 ``[h, w, 3]``.
+        usable: bool ``[h, w]``, the pixels of the class.
+    """
+
+    scene_id: str
+    class_id: int
+    image: UInt8Array
+    usable: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
 class Placement:
     """How an exemplar was laid onto a new site.
 
@@ -214,7 +231,7 @@ class ChangeEvent:
 
     Attributes:
         object_id: Persistent through the series: the source's uid where it has one.
-        instance: The object's number in the instance maps.
+        instance: The object's number in the instance maps; 0 for a region, which has none there.
         time_index: The step t, leading from date t to date t+1.
         kind: What happened.
         from_class: Class before; the most frequent one where the footprint lay on several.
@@ -223,7 +240,7 @@ class ChangeEvent:
         area_px: Number of changed pixels.
         polygon: WKT in pixel coordinates ``(col row)`` along pixel edges; filling it gives exactly the changed pixels.
         from_areas_px: Changed pixels by class before.
-        placement: For a creation, the exemplar and its placement.
+        placement: For a creation, and for ground that became a building, the exemplar and its placement.
     """
 
     object_id: str
@@ -240,6 +257,16 @@ class ChangeEvent:
 
 
 @dataclass(frozen=True)
+class TransitionReport:
+    """Pixels asked and reached of one entry of the transition matrix in one step."""
+
+    from_class: int
+    to_class: int
+    asked_px: float
+    reached_px: int
+
+
+@dataclass(frozen=True)
 class StepReport:
     """What one step was asked to change and what it changed, as shares of the tile in [0, 1]."""
 
@@ -248,6 +275,7 @@ class StepReport:
     reached: float
     met: bool
     note: str = ""
+    transitions: tuple[TransitionReport, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

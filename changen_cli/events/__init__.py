@@ -1,6 +1,7 @@
 """Change event simulation on masks, p(S_{t+1} | S_t) of Changen2 (Zheng et al., TPAMI 2025).
 
-Objects are created and removed as whole instances; every changed pixel belongs to exactly one logged event.
+Objects are created and removed as whole instances, regions change class by a transition matrix; every changed pixel
+belongs to exactly one logged event.
 """
 
 from changen_cli.events.footprints import Stock, collect_exemplars, stock_library
@@ -8,15 +9,18 @@ from changen_cli.events.regions import ObjectTable, measure_objects, polygon_wkt
 from changen_cli.events.simulate import simulate_series, simulate_step
 from changen_cli.events.state import EventRules, SeriesState, start_series
 from changen_cli.events.surface import unlikely_ground
+from changen_cli.events.transitions import Transitions, resolve_transitions
 
 __all__ = [
     "EventRules",
     "ObjectTable",
     "SeriesState",
     "Stock",
+    "Transitions",
     "collect_exemplars",
     "measure_objects",
     "polygon_wkt",
+    "resolve_transitions",
     "simulate_series",
     "simulate_step",
     "start_series",

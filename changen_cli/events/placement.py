@@ -15,7 +15,7 @@ from changen_cli.events.regions import FloatArray, ObjectTable, crop, dilate, or
 _BLOCK = 4  # free ground is searched on a map reduced by this factor and verified at full resolution
 _FAR_WEIGHT = 0.002  # preference of a site far from every building, against 1 right beside one
 _NEIGHBOURS = 4
-_MIRROR_SHARE = 0.15
+MIRROR_SHARE = 0.15
 _TIGHT_SITES, _ROOMY_SITES = 8, 4  # tried per exemplar
 
 
@@ -109,24 +109,36 @@ def lay(
     Returns:
         The laid footprint, or None when no drawn site fits.
     """
-    mirrored = bool(rng.random() < _MIRROR_SHARE)
-    upright = -exemplar.orientation_rad if mirrored else exemplar.orientation_rad
+    mirrored = bool(rng.random() < MIRROR_SHARE)
     _, long_px, short_px = oriented_extent(exemplar.footprint)
     # Gaps it might just slip into first, then sites where it fits at any angle.
     tight = sites.sites(0.4 * short_px * scale, _TIGHT_SITES, rng)
     roomy = sites.sites(0.5 * math.hypot(long_px, short_px) * scale + _BLOCK, _ROOMY_SITES, rng)
-    for site in np.concatenate([tight, roomy]):
-        target = neighbour_orientation(objects, site)
-        turn = 0.0 if target is None else fold(target - upright)
-        placement = place(exemplar, site, turn, scale, mirrored)
-        window = forward_box(placement)
-        if window[0] < 0 or window[1] < 0 or window[2] > sites.blocked.shape[0] or window[3] > sites.blocked.shape[1]:
-            continue
-        footprint = warp_footprint(placement, window)
-        if footprint.any() and not (footprint & sites.blocked[crop(window)]).any():
-            footprint, box = tighten(largest_piece(footprint), window)
-            return Laid(placement, box, footprint, (upright + turn) % (math.pi / 2))
-    return None
+    tried = (lay_at(site, exemplar, scale, mirrored, sites.blocked, objects) for site in np.concatenate([tight, roomy]))
+    return next((laid for laid in tried if laid is not None), None)
+
+
+def lay_at(
+    site: npt.NDArray[np.int64],
+    exemplar: Exemplar,
+    scale: float,
+    mirrored: bool,
+    blocked: BoolArray,
+    objects: ObjectTable,
+) -> Laid | None:
+    """Lay an exemplar at one site ``(row, col)``, aligned with its neighbours; None where it covers blocked ground."""
+    upright = -exemplar.orientation_rad if mirrored else exemplar.orientation_rad
+    target = neighbour_orientation(objects, site)
+    turn = 0.0 if target is None else fold(target - upright)
+    placement = place(exemplar, site, turn, scale, mirrored)
+    window = forward_box(placement)
+    if window[0] < 0 or window[1] < 0 or window[2] > blocked.shape[0] or window[3] > blocked.shape[1]:
+        return None
+    footprint = warp_footprint(placement, window)
+    if not footprint.any() or (footprint & blocked[crop(window)]).any():
+        return None
+    footprint, box = tighten(largest_piece(footprint), window)
+    return Laid(placement, box, footprint, (upright + turn) % (math.pi / 2))
 
 
 def fold(angle_rad: float) -> float:

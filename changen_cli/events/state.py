@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from changen_cli.core.errors import SceneError, UsageError
 from changen_cli.core.types import BoolArray, ClassSchema, EventKind, Int32Array, Scene, UInt8Array
 from changen_cli.events.footprints import scene_instances
 from changen_cli.events.regions import ObjectTable, measure_objects
+from changen_cli.events.transitions import Transitions
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class EventRules:
         change_area: Smallest and largest changed share of the tile's pixels per step, 0 < lo <= hi <= 1.
         min_area_px: No event is smaller.
         min_gap_px: Free pixels between a created object and any other.
+        transitions: The matrix transitions follow; needed when they may happen.
+        drawable: Classes whose pixels can be drawn even where the tile shows none.
     """
 
     schema: ClassSchema
@@ -29,13 +33,17 @@ class EventRules:
     change_area: tuple[float, float] = (0.02, 0.10)
     min_area_px: int = 64
     min_gap_px: int = 4
+    transitions: Transitions | None = None
+    drawable: frozenset[int] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
         low, high = self.change_area
         if not 0.0 < low <= high <= 1.0:
             raise UsageError(f"change_area ({low}, {high}) is not a range within (0, 1]")
-        if not self.kinds or set(self.kinds) - {"create", "remove"}:
-            raise UsageError(f"event kinds {self.kinds} are not known", "Use create, remove or both")
+        if not self.kinds or set(self.kinds) - set(get_args(EventKind)):
+            raise UsageError(f"event kinds {self.kinds} are not known", f"Use some of {', '.join(get_args(EventKind))}")
+        if "transition" in self.kinds and self.transitions is None:
+            raise UsageError("transitions have no matrix", "Pass transitions")
         if self.min_area_px < 1 or self.min_gap_px < 0:
             raise UsageError("min_area_px must be at least 1 and min_gap_px at least 0")
 

@@ -1,7 +1,8 @@
 """The exemplar start: a plausible first image of the changed area, made from real pixels.
 
 Created objects are real ones, turned to their new site with the shadow they cast. Removed objects give way to patches
-of free ground of the same image. The denoiser then only has to harmonise (SDEdit, Meng et al. 2022), not to invent.
+of free ground of the same image, and regions that change class to patches of their new class. The denoiser then only
+has to harmonise (SDEdit, Meng et al. 2022), not to invent.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from changen_cli.core.types import (
     Exemplar,
     Int32Array,
     Placement,
+    Texture,
     UInt8Array,
 )
-from changen_cli.synthesis.ground import GroundFiller
+from changen_cli.synthesis.ground import GroundFiller, Material, make_material
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -31,6 +33,8 @@ MARGIN_PX = 4
 SHADOW_PX = 14
 """How far from an object its shadow is looked for."""
 _SHADOW_RATIO = 0.72
+_ENOUGH = 0.5
+"""Of a region's area, what its tile must show of the new class; less would be repeated until it shows."""
 
 
 def luminance(image: npt.NDArray[np.generic]) -> FloatArray:
@@ -70,9 +74,13 @@ class ExemplarStart:
 
     Args:
         library: Exemplars by the scenes they come from; used for colour statistics.
+        textures: Pieces of scenes, for classes the tile itself shows too little of.
     """
 
-    def __init__(self, library: Sequence[Exemplar] = ()) -> None:
+    def __init__(self, library: Sequence[Exemplar] = (), textures: Sequence[Texture] = ()) -> None:
+        self._textures: dict[int, list[Texture]] = {}
+        for texture in textures:
+            self._textures.setdefault(texture.class_id, []).append(texture)
         pixels: dict[str, list[FloatArray]] = {}
         for exemplar in library:
             known = exemplar.image[~exemplar.others].astype(np.float32)
@@ -82,11 +90,12 @@ class ExemplarStart:
             for scene, values in ((scene, np.concatenate(parts)) for scene, parts in pixels.items())
         }
 
-    def _matched(self, exemplar: Exemplar, image: FloatArray, target: FloatArray, scene_id: str) -> FloatArray:
+    def _matched(self, source: Exemplar | Texture, target: FloatArray, scene_id: str) -> FloatArray:
         """Bring pixels from another scene to this one's light: half way in colour, bounded in contrast."""
-        if exemplar.scene_id == scene_id or exemplar.scene_id not in self._light:
+        image = source.image.astype(np.float32)
+        if source.scene_id == scene_id or source.scene_id not in self._light:
             return image
-        mean, std = self._light[exemplar.scene_id]
+        mean, std = self._light[source.scene_id]
         if scene_id in self._light:
             wanted_mean, wanted_std = self._light[scene_id]
         else:  # a thinned tile tells its light as well as the whole one
@@ -110,7 +119,7 @@ class ExemplarStart:
         points = points.reshape(2, *rows.shape)
         size = exemplar.footprint.shape
         inside = (points[0] > -0.5) & (points[0] < size[0] - 0.5) & (points[1] > -0.5) & (points[1] < size[1] - 0.5)
-        source = self._matched(exemplar, exemplar.image.astype(np.float32), canvas, scene_id)
+        source = self._matched(exemplar, canvas, scene_id)
         patch = np.stack(
             [ndimage.map_coordinates(source[..., band], points, order=1, mode="nearest") for band in range(3)], axis=-1
         )
@@ -131,10 +140,19 @@ class ExemplarStart:
         canvas[where] = canvas[where] * (1 - alpha) + patch * alpha
         return where, np.asarray((canvas[where] != before).any(axis=-1))
 
+    def _material(self, filler: GroundFiller, event: ChangeEvent, scene_id: str, rng: np.random.Generator) -> Material:
+        """Pixels of an event's new class: the tile's own where it shows enough of it, else another scene's."""
+        own = filler.of_class(event.to_class)
+        textures = self._textures.get(event.to_class)
+        if not textures or len(own.anchors) >= _ENOUGH * event.area_px:
+            return own
+        texture = textures[int(rng.integers(len(textures)))]
+        return make_material(self._matched(texture, filler.canvas, scene_id), texture.usable)
+
     def start(
         self,
         image: UInt8Array,
-        mask: UInt8Array,
+        masks: UInt8Array,
         instances: Int32Array,
         events: Sequence[ChangeEvent],
         schema: ClassSchema,
@@ -145,7 +163,7 @@ class ExemplarStart:
 
         Args:
             image: uint8 ``[H, W, 3]``, the date before.
-            mask: uint8 ``[H, W]``, semantic mask of the *next* date.
+            masks: uint8 ``[2, H, W]``, semantic masks of the date before and of the next one.
             instances: int32 ``[H, W]``, object numbers of the date *before*.
             events: The step's events.
             schema: Classes of the masks.
@@ -156,21 +174,41 @@ class ExemplarStart:
             float32 ``[H, W, 3]`` in 0..255 and bool ``[H, W]``, the area that differs from ``image``.
         """
         canvas = image.astype(np.float32)
-        touched = np.zeros(mask.shape, dtype=bool)
-        buildings = np.isin(mask, schema.building_ids)
-        removals = [event for event in events if event.kind == "remove"]
-        if removals:
-            holes = [removal_hole(image, instances, event, buildings) for event in removals]
+        touched = np.zeros(image.shape[:2], dtype=bool)
+        buildings = np.isin(masks[1], schema.building_ids)
+        # What an object leaves is filled before what changes class: it may lie beside it, and be fitted to.
+        filled = sorted((event for event in events if event.placement is None), key=lambda event: event.kind)
+        if filled:
+            holes = [
+                removal_hole(image, instances, event, buildings)
+                if event.kind == "remove" or event.from_class in schema.building_ids
+                else transition_hole(masks, event)
+                for event in filled
+            ]
             for where, hole in holes:
                 touched[where] |= hole
-            filler = GroundFiller(canvas, mask, buildings, touched, schema.ground_ids)
-            for event, (where, hole) in zip(removals, holes, strict=True):
-                filler.fill(where, hole, event.to_class, rng)
+            filler = GroundFiller(canvas, masks[1], buildings, touched, schema.ground_ids)
+            for event, (where, hole) in zip(filled, holes, strict=True):
+                if event.kind == "remove":
+                    filler.fill(where, hole, filler.ground(event.to_class, int(hole.sum())), rng)
+                else:
+                    material = self._material(filler, event, scene_id, rng)
+                    filler.fill(where, hole, material, rng, meets=event.to_class)
         for event in events:
-            if event.kind == "create" and event.placement is not None:
+            if event.placement is not None:
                 where, changed = self.create(canvas, event, event.placement, scene_id)
                 touched[where] |= changed
         return np.clip(canvas, 0, 255), touched
+
+
+def transition_hole(masks: UInt8Array, event: ChangeEvent) -> tuple[tuple[slice, slice], BoolArray]:
+    """The pixels in an event's box that changed as its own did; parts of a neighbour among them are filled alike.
+
+    Returns:
+        Where the crop lies, and bool ``[h, w]`` of the crop.
+    """
+    where = grow(event.bbox, 0, masks.shape[1:])
+    return where, np.asarray((masks[0][where] == event.from_class) & (masks[1][where] == event.to_class))
 
 
 def removal_hole(

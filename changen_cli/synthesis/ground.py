@@ -1,8 +1,12 @@
-"""Free ground for where an object was: translated patches whose border ring fits best, blended without a seam."""
+"""Real pixels for where something changed: translated patches whose border ring fits best, blended without a seam.
+
+Where an object was, free ground; where a region changed class, pixels of the class it became.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +23,40 @@ _MAX_CORRECTION = 45.0
 _CLUTTER_WEIGHT = 2.0
 
 
-class GroundFiller:
-    """Fills holes of one image with ground from the same image.
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What holes are filled with.
 
-    A single patch is tried first; where no free ground is large enough the hole is cut in two along its longer side and
+    Attributes:
+        image: float32 ``[h, w, 3]``, 0..255: the canvas itself, or a piece of another scene.
+        usable: bool ``[h, w]``, pixels that may be copied.
+        clutter: float32 ``[h, w]``, how much busier than usual its surroundings are, in grey levels.
+        anchors: int64 ``[n, 2]``, the usable pixels.
+    """
+
+    image: FloatArray
+    usable: BoolArray
+    clutter: FloatArray
+    anchors: npt.NDArray[np.int64]
+
+
+def make_material(image: FloatArray, usable: BoolArray) -> Material:
+    """Measure the clutter of what may be copied."""
+    return Material(image, usable, _clutter(image, usable), np.argwhere(usable))
+
+
+class GroundFiller:
+    """Fills holes of one image with pixels of the same image, or of another one.
+
+    A single patch is tried first; where nothing usable is large enough the hole is cut in two along its longer side and
     each half is filled by itself, the second one fitting to the first.
 
     Args:
         canvas: float32 ``[H, W, 3]``, 0..255; filled in place.
         mask: uint8 ``[H, W]``, semantic mask of the later date.
         buildings: bool ``[H, W]``, buildings of the later date.
-        pending: bool ``[H, W]``, everything that still shows something removed. Never copied from.
-        ground_ids: Classes that are ground; nothing else is ever copied into a hole.
+        pending: bool ``[H, W]``, everything that still shows what was there before. Never copied from.
+        ground_ids: Classes that are ground; nothing else is ever copied to where an object was.
     """
 
     def __init__(
@@ -46,27 +72,45 @@ class GroundFiller:
         ground = np.isin(mask, ground_ids)
         self.free = ground & ~(ndimage.binary_dilation(buildings, iterations=2) | pending)
         self.clutter = _clutter(canvas, self.free)
-        self._anchors: dict[int, npt.NDArray[np.int64]] = {}
+        self._pending = pending
+        self._ground: dict[int, Material] = {}
+        self._classes: dict[int, Material] = {}
 
-    def _sources(self, ground_class: int, needed: int) -> tuple[BoolArray, npt.NDArray[np.int64]]:
-        """Free ground of one class, and its pixels; all free ground where there is little of that class."""
+    def ground(self, ground_class: int, needed: int) -> Material:
+        """Free ground of one class; all free ground where there is little of that class."""
         of_class = self.free & (self.mask == ground_class)
         if of_class.sum() < 2 * needed:
             of_class, ground_class = self.free, -1
-        if ground_class not in self._anchors:
-            self._anchors[ground_class] = np.argwhere(of_class)
-        return of_class, self._anchors[ground_class]
+        if ground_class not in self._ground:
+            self._ground[ground_class] = Material(self.canvas, of_class, self.clutter, np.argwhere(of_class))
+        return self._ground[ground_class]
 
-    def fill(self, where: tuple[slice, slice], hole: BoolArray, ground_class: int, rng: np.random.Generator) -> None:
+    def of_class(self, class_id: int) -> Material:
+        """Everything of one class that shows it already, but for its rim, where labels are least exact."""
+        if class_id not in self._classes:
+            shown = (self.mask == class_id) & ~self._pending
+            inner = ndimage.binary_erosion(shown, iterations=2, border_value=1)
+            self._classes[class_id] = make_material(self.canvas, inner if inner.any() else shown)
+        return self._classes[class_id]
+
+    def fill(
+        self,
+        where: tuple[slice, slice],
+        hole: BoolArray,
+        material: Material,
+        rng: np.random.Generator,
+        meets: int | None = None,
+    ) -> None:
         """Fill one hole.
 
         Args:
             where: The crop ``hole`` describes.
             hole: bool ``[h, w]``.
-            ground_class: Class the hole gets; patches come from this class where there is enough of it.
+            material: What it is filled with.
             rng: Source of all randomness.
+            meets: The only class the filling is fitted and blended to: at the border of any other one an edge is right.
+                Everything around the hole when None.
         """
-        sources, anchors = self._sources(ground_class, int(hole.sum()))
         hole = hole & self.unknown[where]  # where two holes overlap, the first one has filled it
         todo = [(where[0].start, where[1].start, hole)]
         while todo:
@@ -76,9 +120,12 @@ class GroundFiller:
             tight = _tight(part)
             row, col, part = row + tight[0].start, col + tight[1].start, part[tight]
             height, width = part.shape
-            smallest = max(height, width) <= _SMALLEST_PX
+            # Pixels of another class would contradict the mask: rather smaller pieces than impure ones.
+            smallest = max(height, width) <= (_SMALLEST_PX if meets is None else _SMALLEST_PX // 3)
             window = _Hole(self.canvas, self.unknown, part, row, col)
-            offset = _best_offset(self.canvas, self.clutter, window, sources, anchors, rng, strict=not smallest)
+            if meets is not None:
+                window.ring &= self.mask[window.where] == meets
+            offset = _best_offset(self.canvas, window, material, rng, strict=not smallest)
             if offset is None and not smallest:
                 if height >= width:
                     half = height // 2
@@ -88,7 +135,7 @@ class GroundFiller:
                     todo += [(row, col + half, part[:, half:]), (row, col, part[:, :half])]
                 continue
             if offset is not None:
-                _paste_patch(self.canvas, window, offset)
+                _paste_patch(self.canvas, window, material.image, offset, feather=meets is None)
             else:
                 _smooth_fill(self.canvas, window)
             self.unknown[row : row + height, col : col + width] &= ~part
@@ -117,51 +164,45 @@ def _tight(part: BoolArray) -> tuple[slice, slice]:
     return slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
 
 
-def _clutter(canvas: FloatArray, free: BoolArray) -> FloatArray:
-    """How much busier than usual free ground every pixel's surroundings are, in grey levels; float32 ``[H, W]``.
+def _clutter(image: FloatArray, usable: BoolArray) -> FloatArray:
+    """How much busier than usual the surroundings of every pixel are, in grey levels; float32 ``[H, W]``.
 
     Cleared ground is plain: a patch of rubble or parked cars may fit the border, yet it looks like something built.
     """
-    thinned = canvas[::2, ::2].mean(axis=-1)
+    thinned = image[::2, ::2].mean(axis=-1)
     energy = np.abs(thinned - ndimage.uniform_filter(thinned, 5))
     energy = ndimage.uniform_filter(energy, 9)
-    ground = energy[free[::2, ::2]]
+    ground = energy[usable[::2, ::2]]
     usual = float(np.median(ground)) if ground.size else 0.0
-    return np.maximum(energy - usual, 0).repeat(2, axis=0).repeat(2, axis=1)
+    return np.maximum(energy - usual, 0).repeat(2, axis=0).repeat(2, axis=1)[: image.shape[0], : image.shape[1]]
 
 
 def _best_offset(
-    canvas: FloatArray,
-    clutter: FloatArray,
-    hole: _Hole,
-    sources: BoolArray,
-    free: npt.NDArray[np.int64],
-    rng: np.random.Generator,
-    *,
-    strict: bool,
+    canvas: FloatArray, hole: _Hole, material: Material, rng: np.random.Generator, *, strict: bool
 ) -> tuple[int, int] | None:
-    """Find the translation that brings free ground over the hole with the best-fitting ring.
+    """Find the translation that brings material over the hole with the best-fitting ring.
 
-    With ``strict`` every pixel must come from ``sources``; otherwise the purest candidates compete.
+    With ``strict`` every pixel must be usable; otherwise the purest candidates compete.
     """
+    usable = material.usable
     inner = np.argwhere(hole.inside) + hole.origin
     ring = np.argwhere(hole.ring) + hole.origin
-    if len(free) == 0:
+    if len(material.anchors) == 0:
         return None
     centre = inner.mean(axis=0).round().astype(int)
-    anchors = free[rng.integers(len(free), size=_CANDIDATES)]
+    anchors = material.anchors[rng.integers(len(material.anchors), size=_CANDIDATES)]
     offsets = anchors - centre
     low, high = inner.min(axis=0), inner.max(axis=0)
-    fits = ((low + offsets >= 0) & (high + offsets < sources.shape)).all(axis=1)
+    fits = ((low + offsets >= 0) & (high + offsets < usable.shape)).all(axis=1)
     offsets = offsets[fits]
     if len(offsets) == 0:
         return None
     # A thinned set of pixels rules most candidates out; the few left are checked in full.
     thin = inner[:: max(1, len(inner) // 256)]
-    purity = _gather(sources, thin, offsets).mean(axis=1)
+    purity = _gather(usable, thin, offsets).mean(axis=1)
     if strict:
         offsets = offsets[purity == 1]
-        exact = [bool(sources[tuple((inner + offset).T)].all()) for offset in offsets[:60]]
+        exact = [bool(usable[tuple((inner + offset).T)].all()) for offset in offsets[:60]]
         offsets = offsets[:60][np.asarray(exact, dtype=bool)]
     else:
         offsets = offsets[np.argsort(-purity, kind="stable")[:40]]
@@ -170,11 +211,13 @@ def _best_offset(
     if len(ring) == 0:
         return int(offsets[0][0]), int(offsets[0][1])
     thin = ring[:: max(1, len(ring) // 300)]
-    seen = _gather(canvas, thin, offsets)
+    seen = _gather(material.image, thin, offsets)
     # Building walls on the ring are no ground to fit to: the better half of the ring decides.
     difference = np.abs(seen - canvas[tuple(thin.T)][None]).mean(axis=2)
     score = np.sort(difference, axis=1)[:, : max(1, difference.shape[1] * 6 // 10)].mean(axis=1)
-    score = score + _CLUTTER_WEIGHT * _gather(clutter, inner[:: max(1, len(inner) // 128)], offsets).mean(axis=1)
+    score = score + _CLUTTER_WEIGHT * _gather(material.clutter, inner[:: max(1, len(inner) // 128)], offsets).mean(
+        axis=1
+    )
     best = offsets[np.argmin(score)]
     return int(best[0]), int(best[1])
 
@@ -202,19 +245,24 @@ def _correction(difference: FloatArray, ring: BoolArray, width: float) -> FloatA
     return np.clip(total[..., :3] / (total[..., 3:] + 1e-4), -_MAX_CORRECTION, _MAX_CORRECTION)
 
 
-def _paste_patch(canvas: FloatArray, hole: _Hole, offset: tuple[int, int]) -> None:
-    """Copy the translated patch, shift its colours to meet the ring, and feather its border."""
+def _paste_patch(
+    canvas: FloatArray, hole: _Hole, source: FloatArray, offset: tuple[int, int], *, feather: bool
+) -> None:
+    """Copy the translated patch, shift its colours to meet the ring, and feather its border where asked to."""
     where, inside, ring = hole.where, hole.inside, hole.ring
     rows, cols = np.mgrid[where]
-    source_rows = np.clip(rows + offset[0], 0, canvas.shape[0] - 1)
-    source_cols = np.clip(cols + offset[1], 0, canvas.shape[1] - 1)
-    patch = canvas[source_rows, source_cols]
+    source_rows = np.clip(rows + offset[0], 0, source.shape[0] - 1)
+    source_cols = np.clip(cols + offset[1], 0, source.shape[1] - 1)
+    patch = source[source_rows, source_cols]
     target = canvas[where]
     difference = target - patch
     # Only ring pixels that look like the same ground may pull its colour; walls and cars may not.
     alike = ring & (np.abs(difference).mean(axis=-1) < 36)
     if alike.any():
         patch = patch + _correction(difference, alike, float(max(inside.shape)))
+    if not feather:
+        canvas[where][inside] = patch[inside]
+        return
     depth = ndimage.distance_transform_edt(inside)
     known_near = ndimage.binary_dilation(ring, iterations=3)
     alpha = np.where(known_near, np.clip(depth / 3.0, 0, 1), 1.0) * inside

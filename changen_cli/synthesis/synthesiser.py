@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from changen_cli.core.landcover import class_number
 from changen_cli.core.seeding import derive_rng, derive_seed
-from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, Exemplar, Int32Array, UInt8Array
+from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, Exemplar, Int32Array, Texture, UInt8Array
 from changen_cli.synthesis.exemplars import MARGIN_PX, ExemplarStart
 from changen_cli.synthesis.grain import match_grain
 from changen_cli.synthesis.pipeline import ChangenPipeline
@@ -127,6 +127,7 @@ class Synthesiser:
         settings: How to draw.
         schema: Classes of the masks.
         library: Exemplars, for colour matching between scenes.
+        textures: Pieces of scenes, for regions that become a class their tile shows too little of.
     """
 
     def __init__(
@@ -135,9 +136,10 @@ class Synthesiser:
         settings: SynthesisSettings,
         schema: ClassSchema,
         library: Sequence[Exemplar] = (),
+        textures: Sequence[Texture] = (),
     ) -> None:
         self.pipeline, self.settings, self.schema = pipeline, settings, schema
-        self.exemplars = ExemplarStart(library)
+        self.exemplars = ExemplarStart(library, textures)
         self._halvings: dict[tuple[int, ...], int] = defaultdict(int)  # of the batch, by the windows' shape
         if pipeline is not None:
             pipeline.set_progress_bar_config(disable=True)
@@ -201,7 +203,7 @@ class Synthesiser:
         if self.settings.start == "exemplar":
             rng = derive_rng(job.seed, *job.names, "exemplar")
             start, touched = self.exemplars.start(
-                job.image, after, job.instances, job.events, self.schema, job.scene_id, rng
+                job.image, job.masks, job.instances, job.events, self.schema, job.scene_id, rng
             )
             area |= ndimage.binary_dilation(touched, iterations=2)
             canvas = start.copy()

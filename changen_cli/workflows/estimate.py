@@ -14,9 +14,16 @@ from changen_cli.core.errors import IncompleteError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import Scene
 from changen_cli.workflows.generate import finish_sample
-from changen_cli.workflows.plans import event_kinds, open_labelled_source, simulate
+from changen_cli.workflows.plans import needs_exemplars, open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress
-from changen_cli.workflows.setup import build_library, choose_compute, load_pipeline, prepare_output, synthesis_settings
+from changen_cli.workflows.setup import (
+    build_library,
+    build_textures,
+    choose_compute,
+    load_pipeline,
+    prepare_output,
+    synthesis_settings,
+)
 
 _LOOKED_AT = 64
 _LOOKED_AT_PROPOSED = 4
@@ -86,11 +93,12 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
         raise IncompleteError(f"{recipe.source.input}: none of the first scenes can be used", "Run without --dry-run")
     read_s = (time.perf_counter() - started) / len(scenes)
     tiles = _tiles(scenes[0])
-    library = build_library(source) if "create" in event_kinds(recipe, source.schema) else []
-    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library)
+    library = build_library(source) if needs_exemplars(recipe, source.schema) else []
+    textures = build_textures(source) if recipe.events.transitions else []
+    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library, textures)
     # A sample in which nothing changes says nothing about time: take the first one in which something does.
     positive = recipe.model_copy(update={"events": recipe.events.model_copy(update={"negatives": 0.0})})
-    plans = (simulate(scene, source.schema, positive, 0, library) for scene in scenes)
+    plans = (simulate(scene, source.schema, positive, 0, library, textures) for scene in scenes)
     plan = next((plan for plan in plans if any(event.time_index == 0 for event in plan.series.events)), None)
     if plan is None:
         raise IncompleteError(f"{recipe.source.input}: nothing can change in the first scenes", "Run without --dry-run")

@@ -20,12 +20,22 @@ from changen_cli.core.errors import IncompleteError
 from changen_cli.core.manifest import Manifest, Status, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import EventKind, Exemplar, Skip, TimeSeries, UInt8Array
+from changen_cli.core.types import EventKind, Exemplar, Skip, Texture, TimeSeries, UInt8Array
 from changen_cli.workflows.ledger import UNCHANGED, Ledger, card_facts, labels_note
-from changen_cli.workflows.plans import Plan, event_kinds, open_labelled_source, plan_samples, read_ahead
+from changen_cli.workflows.plans import (
+    Plan,
+    drawable_anywhere,
+    event_kinds,
+    matrix,
+    needs_exemplars,
+    open_labelled_source,
+    plan_samples,
+    read_ahead,
+)
 from changen_cli.workflows.progress import Progress, Silent
 from changen_cli.workflows.setup import (
     build_library,
+    build_textures,
     choose_compute,
     clear_output,
     load_pipeline,
@@ -146,10 +156,13 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
     pipeline, model = load_pipeline(recipe, compute)
     library: list[Exemplar] = []
-    if "create" in kinds:
+    if needs_exemplars(recipe, source.schema):
         progress.stage("collecting exemplars")
         library = build_library(source)
         progress.note(f"exemplar library: {len(library)} {source.schema.building_name}s")
+    textures = build_textures(source) if recipe.events.transitions else []
+    for line in _transitions(source, recipe, textures):
+        progress.note(line)
     manifest = new_manifest(
         recipe,
         source={
@@ -168,8 +181,8 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     clear_output(output)
     manifest.save(output)
     write_classes(output, source.schema)
-    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library)
-    run = _Run(recipe, source, library, synthesiser, manifest, progress)
+    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library, textures)
+    run = _Run(recipe, source, library, textures, synthesiser, manifest, progress)
     progress.total(min(source.count_images(), recipe.limit or 2**62))
     status: Status = "failed"
     try:
@@ -196,6 +209,24 @@ def _roles(source: Source, recipe: Recipe, kinds: tuple[EventKind, ...]) -> str:
     return f"changes: {names[building] if building is not None else 'nothing'}; never built on: {barred}"
 
 
+def _transitions(source: Source, recipe: Recipe, textures: list[Texture]) -> list[str]:
+    """Say which transitions may happen, and which only where a tile shows their new class itself."""
+    transitions = matrix(recipe, source.schema)
+    if transitions is None or recipe.events.transitions is None:
+        return []
+    names = source.schema.names
+    pairs = ", ".join(
+        f"{names[a]} to {names[b]} {transitions.rates[a, b]:g}" for a, b in np.argwhere(transitions.rates > 0)
+    )
+    lines = [f"transitions ({recipe.events.transitions.name}): {pairs}"]
+    targets = set(np.flatnonzero(transitions.rates.any(axis=0)).tolist())
+    undrawn = sorted(targets - drawable_anywhere(recipe, source.schema, textures))
+    if undrawn:
+        shown = ", ".join(names[index] for index in undrawn)
+        lines.append(f"the first scenes show no {shown}: nothing becomes {shown} but in tiles that show it")
+    return lines
+
+
 class _Run:
     """One run in the making."""
 
@@ -204,6 +235,7 @@ class _Run:
         recipe: Recipe,
         source: Source,
         library: list[Exemplar],
+        textures: list[Texture],
         synthesiser: Synthesiser,
         manifest: Manifest,
         progress: Progress,
@@ -212,6 +244,7 @@ class _Run:
         from changen_cli.writers.contact_sheet import ContactSheet
 
         self.recipe, self.source, self.exemplars = recipe, source, library
+        self.textures = textures
         self.synthesiser, self.manifest, self.progress = synthesiser, manifest, progress
         self.output = recipe.output_path
         self.ledger = Ledger()
@@ -223,7 +256,8 @@ class _Run:
         """Take a batch of plans, draw its dates, hand it to the writing thread."""
         size = self.recipe.run.batch_size
         pending: list[Future[None]] = []
-        plans = read_ahead(plan_samples(self.source, self.recipe, self.exemplars), depth=2 * size)
+        samples = plan_samples(self.source, self.recipe, self.exemplars, self.textures)
+        plans = read_ahead(samples, depth=2 * size)
         pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         try:
             self.progress.stage("reading")

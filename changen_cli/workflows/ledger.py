@@ -50,6 +50,7 @@ class Ledger:
         self._events: Counter[str] = Counter()
         self._shares: list[float] = []
         self._met = 0
+        self._transitions: dict[tuple[int, int], list[float]] = {}
         self._residuals_m: list[float] = []
 
     def use(self, scene: Scene) -> list[str]:
@@ -98,6 +99,10 @@ class Ledger:
         self._events.update(event.kind for event in sample.events)
         self._shares += [report.reached for report in sample.reports]
         self._met += sum(report.met for report in sample.reports)
+        for pair in (pair for report in sample.reports for pair in report.transitions):
+            sums = self._transitions.setdefault((pair.from_class, pair.to_class), [0.0, 0.0])
+            sums[0] += pair.asked_px
+            sums[1] += pair.reached_px
 
     @property
     def images_done(self) -> int:
@@ -119,6 +124,11 @@ class Ledger:
             "steps_with_asked_area": self._met,
             "changed_share_mean": round(float(np.mean(self._shares)), 5) if steps else 0.0,
         }
+        if self._transitions:
+            figures["transitions_px"] = [
+                {"from_class": a, "to_class": b, "asked": round(asked), "reached": round(reached)}
+                for (a, b), (asked, reached) in sorted(self._transitions.items())
+            ]
         if self._residuals_m:
             figures["georeference_fitted"] = {
                 "scenes": len(self._residuals_m),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from changen_cli.core.errors import ChangenError, UsageError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import ClassSchema, EventKind, Exemplar, MaskSeries, Scene, Skip
+from changen_cli.core.types import ClassSchema, EventKind, Exemplar, MaskSeries, Scene, Skip, Texture
 from changen_cli.workflows.setup import make_proposer, own_exemplars
 
 if TYPE_CHECKING:
+    from changen_cli.events import Transitions
     from changen_cli.sources.folder import Source
 
 Item = TypeVar("Item")
@@ -61,16 +62,23 @@ def open_labelled_source(recipe: Recipe) -> Source:
             raise UsageError(
                 f"--classes names the classes of masks, and {section.input} has none", "Drop --classes, or add masks"
             )
+        if recipe.events.transitions is not None:
+            raise UsageError(
+                f"{section.input} holds images without masks: nobody knows what becomes what",
+                "Leave transition out of --events, or add masks",
+            )
         return source.proposing(make_proposer(recipe))
     if section.proposals in ("regions", "sam"):
         raise UsageError(
             f"{section.input} has masks; proposals are for images without", "Drop --proposals, or pass --layout images"
         )
-    if source.schema.building_id is None:
-        shown = ",".join(source.schema.names)
+    shown = ",".join(source.schema.names)
+    if source.schema.building_id is None and set(event_kinds(recipe, source.schema)) != {"transition"}:
         raise UsageError(
-            f"--classes {shown} has no building class", "Buildings are what changes: name one class building"
+            f"--classes {shown} has no building class",
+            "Buildings are what is created and removed: name one class building, or use --events transition",
         )
+    matrix(recipe, source.schema)  # a name that means nothing should be told before anything is read
     return source
 
 
@@ -83,7 +91,31 @@ def event_kinds(recipe: Recipe, schema: ClassSchema) -> tuple[EventKind, ...]:
     return recipe.events.kinds or (("remove",) if schema.class_agnostic else ("create", "remove"))
 
 
-def simulate(scene: Scene, schema: ClassSchema, recipe: Recipe, variant: int, library: list[Exemplar]) -> Plan:
+def needs_exemplars(recipe: Recipe, schema: ClassSchema) -> bool:
+    """Whether anything new may stand in later dates: a creation, or ground that becomes a building."""
+    return not {"create", "transition"}.isdisjoint(event_kinds(recipe, schema))
+
+
+def matrix(recipe: Recipe, schema: ClassSchema) -> Transitions | None:
+    """The recipe's transitions between the classes of the masks; None when there are to be none.
+
+    Raises:
+        UsageError: When none of them can happen between these classes, or a class is not known.
+    """
+    from changen_cli.events import resolve_transitions
+
+    table = recipe.events.transitions
+    return None if table is None else resolve_transitions(table, schema)
+
+
+def simulate(
+    scene: Scene,
+    schema: ClassSchema,
+    recipe: Recipe,
+    variant: int,
+    library: list[Exemplar],
+    textures: Sequence[Texture] = (),
+) -> Plan:
     """Simulate the masks of one sample; draws depend on (seed, scene id, variant, date) only."""
     from changen_cli.events import simulate_series, unlikely_ground
 
@@ -100,22 +132,33 @@ def simulate(scene: Scene, schema: ClassSchema, recipe: Recipe, variant: int, li
         rng_for_step=lambda step: derive_rng(recipe.seed, scene.id, variant, step, "events"),
         min_area_px=events.min_area_px,
         avoid=unlikely_ground(scene, schema),
+        transitions=matrix(recipe, schema),
+        drawable=drawable_anywhere(recipe, schema, textures),
     )
     return Plan(f"{scene.id}_v{variant:02d}", scene, variant, series, negative)
 
 
-def plan_samples(source: Source, recipe: Recipe, library: list[Exemplar]) -> Iterator[Plan | Skip]:
+def drawable_anywhere(recipe: Recipe, schema: ClassSchema, textures: Sequence[Texture]) -> set[int]:
+    """Classes that can be drawn in tiles that show none of them: those of the textures, and all from pure noise."""
+    if recipe.synthesis.start == "noise":
+        return set(range(len(schema.names)))
+    return {texture.class_id for texture in textures}
+
+
+def plan_samples(
+    source: Source, recipe: Recipe, library: list[Exemplar], textures: Sequence[Texture] = ()
+) -> Iterator[Plan | Skip]:
     """Read scenes and simulate their samples, lazily and in the source's order."""
     used = 0
-    creates = "create" in event_kinds(recipe, source.schema)
+    builds = needs_exemplars(recipe, source.schema)
     for item in source:
         if isinstance(item, Skip):
             yield item
             continue
-        known = library + own_exemplars(item, source.schema, library) if creates else library
+        known = library + own_exemplars(item, source.schema, library) if builds else library
         for variant in range(recipe.variants):
             try:
-                yield simulate(item, source.schema, recipe, variant, known)
+                yield simulate(item, source.schema, recipe, variant, known, textures)
             except ChangenError as error:
                 yield Skip(item.source_path, str(error))
                 break

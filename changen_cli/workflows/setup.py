@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from changen_cli.core.errors import OutputError, UsageError
 from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.types import ClassSchema, Exemplar, Scene
+from changen_cli.core.types import ClassSchema, Exemplar, Scene, Texture
 from changen_cli.synthesis.hub import BUNDLED, find_model
 from changen_cli.workflows.models import open_model
 
@@ -134,6 +134,18 @@ def build_library(source: Source) -> list[Exemplar]:
     for _, scene in zip(range(LIBRARY_SCENES), scenes, strict=False):
         library += collect_exemplars(scene, source.schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
     return library
+
+
+def build_textures(source: Source) -> list[Texture]:
+    """Collect pieces of every class from the first scenes of the source: those that show most of it."""
+    from changen_cli.synthesis.textures import best_textures, collect_textures
+
+    scenes = (item for item in source if isinstance(item, Scene) and item.mask is not None)
+    return best_textures(
+        texture
+        for _, scene in zip(range(LIBRARY_SCENES), scenes, strict=False)
+        for texture in collect_textures(scene, source.schema)
+    )
 
 
 def own_exemplars(scene: Scene, schema: ClassSchema, library: list[Exemplar]) -> list[Exemplar]:

@@ -98,7 +98,7 @@ def event_row(event: ChangeEvent, schema: ClassSchema) -> Row:
     """Return one event as JSON values.
 
     ``step`` t leads from date t to date t+1. ``polygon`` is WKT in pixel coordinates ``(col row)``; boxes are
-    half-open ``[row0, col0, row1, col1]`` pixels. A creation also names the real object its pixels came from.
+    half-open ``[row0, col0, row1, col1]`` pixels. A new building also names the real object its pixels came from.
     """
     row: Row = {
         "object_id": event.object_id,

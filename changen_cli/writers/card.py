@@ -106,7 +106,8 @@ def _front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _intro(facts: Mapping[str, Any]) -> str:
     splits: Mapping[str, int] = facts["splits"]
     counts = ", ".join(f"{count:,} in `{split}`" for split, count in sorted(splits.items()))
-    kinds = " and ".join(_kinds(facts))
+    *first, last = _kinds(facts)
+    kinds = f"{', '.join(first)} and {last}" if first else last
     preview = f"\n\n![Samples with their masks and largest changes]({facts['preview']})" if facts.get("preview") else ""
     labels = "exact change masks" if facts.get("proposals") else "exact labels"
     return (
@@ -120,7 +121,7 @@ def _intro(facts: Mapping[str, Any]) -> str:
 
 
 def _kinds(facts: Mapping[str, Any]) -> list[str]:
-    words = {"create": "object creation", "remove": "object removal"}
+    words = {"create": "object creation", "remove": "object removal", "transition": "class transition"}
     return [words.get(kind, kind) for kind in facts.get("event_kinds") or ("create", "remove")]
 
 

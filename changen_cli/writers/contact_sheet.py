@@ -65,6 +65,7 @@ class ContactSheet:
         self.cell_px = cell_px
         self.title = title
         self._blocks: dict[tuple[int, str], Image.Image] = {}
+        self._edited: set[tuple[int, str]] = set()  # samples with transitions: only then the legend explains them
 
     def add(self, sample: TimeSeries) -> bool:
         """Render ``sample`` if it belongs on the sheet; return whether it (still) does."""
@@ -75,6 +76,8 @@ class ContactSheet:
                 return False
             del self._blocks[last]
         self._blocks[key] = self._block(sample)
+        if any(event.kind == "transition" for event in sample.events):
+            self._edited.add(key)
         return True
 
     def save(self, path: Path) -> Path:
@@ -97,7 +100,8 @@ class ContactSheet:
 
     def _header(self, width: int) -> Image.Image:
         """Title and legend; the legend wraps."""
-        entries: list[tuple[str, Any]] = [(name, color) for name, color in _KINDS if name != "edited"]
+        edited = bool(self._edited & self._blocks.keys())
+        entries: list[tuple[str, Any]] = [(name, color) for name, color in _KINDS if edited or name != "edited"]
         entries += [
             (name, tuple(color)) for name, color in zip(self.schema.names, self.schema.colors.tolist(), strict=True)
         ]
@@ -192,12 +196,13 @@ class ContactSheet:
                 _outline(change, _any(kinds == code, cell), color, tint=0.4)
             for column, pixels in enumerate((_fit(before, cell), change, _fit(after, cell))):
                 block.paste(Image.fromarray(pixels), (x0 + column * (size + _GAP), y))
-            word = {"create": "created", "remove": "removed"}.get(event.kind, event.kind)
-            color = dict(_KINDS).get(word, EDITED)
+            word = {"create": "created", "remove": "removed"}.get(event.kind, "edited")
+            color = dict(_KINDS)[word]
+            told = f"{word}, {event.area_px:,} px"
+            if event.kind == "transition":  # the classes say more than the area, and there is no room for both
+                told = " to ".join(self.schema.names[index] for index in (event.from_class, event.to_class))
             # On the middle panel: the images stay clean.
-            _tag(
-                draw, (x0 + size + _GAP + 5, y + 5), f"t{t} to t{t + 1}: {word}, {event.area_px:,} px", color, size - 10
-            )
+            _tag(draw, (x0 + size + _GAP + 5, y + 5), f"t{t} to t{t + 1}: {told}", color, size - 10)
 
     def _paint(self, mask: UInt8Array) -> UInt8Array:
         """Return a semantic mask in class colours, ignored pixels hatched."""

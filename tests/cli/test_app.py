@@ -49,11 +49,13 @@ def test_generate_as_typed(xbd_tree, quick) -> None:
 
 def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> None:
     out = tmp_path / "here"
+    matrix = tmp_path / "paving.yaml"
+    matrix.write_text("growth: 0.9\nrates:\n  background: {road: 0.1}\n")
     done = run(
         "generate", "-i", pairs_tree, "-o", out, "--steps", 2, "--res", 96, "--layout", "pairs",
         "--classes", "background, building, road", "--bands", "3,2,1", "--upsample", "--limit", 1,
         "--proposals", "none", "--sam-model", "some/sam",
-        "--max-skipped", "30%", "--events", "create", "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
+        "--max-skipped", "30%", "--events", "create,transition", "--transitions", matrix, "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
         "--seed", 9, "-m", model_file, "--scheduler", "ddim", "--inference-steps", 3, "--start", "noise",
         "--strength", 0.4, "--guidance-ratio", 0.5, "--extent", "full", "--unchanged", "exact", "--batch-size", 1,
         "--device", "cpu", "--dtype", "float32", "--threads", 1, "--format", "parquet", "--overwrite", "-q",
@@ -67,7 +69,8 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
             "upsample": True, "bands": [3, 2, 1], "proposals": "none", "sam_model": "some/sam", "max_skipped": 0.3,
         },
         "events": {
-            "kinds": ["create"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,
+            "kinds": ["create", "transition"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,
+            "transitions": {"name": "paving", "description": "", "rates": {"background": {"road": 0.1}}, "growth": 0.9},
         },
         "synthesis": {
             "model": str(model_file), "vae": None, "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,
@@ -108,6 +111,13 @@ def test_dry_run_writes_nothing(xbd_tree, quick) -> None:
     ("arguments", "code", "says"),
     [
         (["--input", "{tree}", "--model", "nonesuch"], 1, "nonesuch"),
+        (["--input", "{tree}", "--events", "transition", "--transitions", "floods"], 2, "did you mean flood?"),
+        (
+            ["--input", "{tree}", "--events", "transition", "--transitions", "flood"],
+            2,
+            "none of them is between classes",
+        ),
+        (["--input", "{tree}", "--transitions", "flood"], 2, "no effect without the event kind"),
         (["--input", "{tree}", "--model", "{broken}"], 1, "no model file"),
         (["--input", "{tree}", "--output", "{tree}"], 1, "input folder"),
         (["--input", "{tree}", "--output", "{broken}/sub"], 1, "broken"),

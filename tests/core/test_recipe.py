@@ -23,6 +23,7 @@ def recipe(**sections: Any) -> Recipe:
         {"source": {"input": "in", "bands": (4, 3, 2)}},
         {"events": {"steps": 2}},
         {"events": {"kinds": ("create",)}},
+        {"events": {"kinds": ("create", "remove", "transition")}},
         {"events": {"change_area": "2-9%"}},
         {"synthesis": {"strength": 0.31}},
         {"synthesis": {"unchanged": "exact"}},
@@ -120,3 +121,21 @@ def test_output_lies_beside_the_input(tmp_path: Path) -> None:
 def test_a_recipe_survives_json() -> None:
     first = recipe(events={"steps": 3}, source={"input": "in", "bands": (4, 3, 2)}, seed=5)
     assert Recipe.model_validate_json(first.model_dump_json()) == first
+
+
+def test_the_recipe_keeps_what_a_matrix_says_not_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "flood.yaml"
+    path.write_text("rates: {tree: {water: 0.1}}")
+    first = recipe(events={"kinds": ("transition",), "transitions": str(path)})
+    path.write_text("rates: {tree: {water: 0.2}}")
+    second = recipe(events={"kinds": ("transition",), "transitions": str(path)})
+    assert first.fingerprint() != second.fingerprint()
+    assert second.fingerprint() != recipe(events={"kinds": ("transition",), "transitions": "flood"}).fingerprint()
+    assert build_recipe(second.model_dump(mode="json")) == second
+    by_default = recipe(events={"kinds": ("transition",)}).events.transitions
+    assert by_default is not None and by_default.name == "openearthmap"
+    assert recipe().events.transitions is None
+    with pytest.raises(UsageError, match="no effect without the event kind"):
+        recipe(events={"transitions": "flood"})
+    with pytest.raises(UsageError, match=r"did you mean flood\?"):
+        recipe(events={"kinds": ("transition",), "transitions": "floods"})

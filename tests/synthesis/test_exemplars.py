@@ -18,7 +18,7 @@ from .conftest import SCHEMA, removal, scene
 
 def start(scene, series, library, seed=0):
     return ExemplarStart(library).start(
-        scene.image, series.masks[1], series.instances[0], series.events, SCHEMA, scene.id, derive_rng(seed)
+        scene.image, series.masks[:2], series.instances[0], series.events, SCHEMA, scene.id, derive_rng(seed)
     )
 
 
@@ -26,7 +26,8 @@ def remove(image, instances, numbers, seed=0, schema=SCHEMA, ground=0):
     """Remove objects from a scene; the mask of the later date is 1 where objects stay, else ``ground``."""
     mask = np.where((instances > 0) & ~np.isin(instances, numbers), 1, ground).astype(np.uint8)
     events = [replace(removal(instances, number), to_class=ground) for number in numbers]
-    return ExemplarStart().start(image, mask, instances, events, schema, "s", derive_rng(seed))
+    masks = np.stack([np.where(instances > 0, 1, ground).astype(np.uint8), mask])
+    return ExemplarStart().start(image, masks, instances, events, schema, "s", derive_rng(seed))
 
 
 def luma(image: np.ndarray) -> np.ndarray:
@@ -100,7 +101,7 @@ def test_ground_comes_from_the_class_the_hole_gets() -> None:
     image[instances == 1] = 240
     events = [replace(removal(instances, 1), to_class=0)]
     canvas, _ = ExemplarStart().start(
-        np.clip(image, 0, 255).astype(np.uint8), mask, instances, events,
+        np.clip(image, 0, 255).astype(np.uint8), np.stack([mask, mask]), instances, events,
         ClassSchema(("meadow", "building", "asphalt")), "s", derive_rng(0),
     )  # fmt: skip
     inside = canvas[instances == 1]

@@ -89,7 +89,13 @@ def test_strength_zero_needs_no_model(simulated, synthesiser) -> None:
     (after,) = draw.next_dates([job(made, series)])
     assert not calls
     start, _ = draw.exemplars.start(
-        made.image, series.masks[1], series.instances[0], job(made, series).events, SCHEMA, made.id, _exemplar_rng(made)
+        made.image,
+        series.masks[:2],
+        series.instances[0],
+        job(made, series).events,
+        SCHEMA,
+        made.id,
+        _exemplar_rng(made),
     )
     assert (after == np.rint(start).astype(np.uint8)).all()
     assert (after != made.image).any()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from changen_cli.writers import contact_sheet as module
-from changen_cli.writers.contact_sheet import CREATED, REMOVED, ContactSheet, contact_sheet
+from changen_cli.writers.contact_sheet import CREATED, EDITED, REMOVED, ContactSheet, contact_sheet
 
 
 def pixels(path):
@@ -58,6 +58,18 @@ def test_order_of_arrival_does_not_matter(make, schema, tmp_path, limit):
     assert forward.read_bytes() == backward.read_bytes()
     one = contact_sheet(samples[:1], schema, tmp_path / "one.png", cell_px=80)
     assert (forward.read_bytes() == one.read_bytes()) is (limit == 1)
+
+
+def test_the_legend_explains_edits_of_the_samples_shown(make, schema, tmp_path):
+    edited, plain = make(1), make(0)
+    edited = dataclasses.replace(edited, events=[dataclasses.replace(e, kind="transition") for e in edited.events])
+    shown = pixels(contact_sheet([edited], schema, tmp_path / "edited.png", cell_px=96))
+    assert has(shown[:100], EDITED) and not has(
+        pixels(contact_sheet([plain], schema, tmp_path / "p.png"))[:100], EDITED
+    )
+    forward = contact_sheet([edited, plain], schema, tmp_path / "a.png", max_samples=1, cell_px=80)
+    backward = contact_sheet([plain, edited], schema, tmp_path / "b.png", max_samples=1, cell_px=80)
+    assert forward.read_bytes() == backward.read_bytes()
 
 
 def test_add_says_what_it_keeps(make, schema):
