@@ -64,6 +64,12 @@ def test_what_does_not_fit_is_refused(xbd_tree, photos, make_recipe, labelled, s
         generate(make_recipe(xbd_tree if labelled else photos, source=section))
 
 
+def test_proposals_make_no_transitions(photos, make_recipe) -> None:
+    recipe = make_recipe(photos, events={"kinds": ("remove", "transition")})
+    with pytest.raises(UsageError, match="nobody knows what becomes what"):
+        generate(recipe)
+
+
 def test_from_the_command_line(photos, tmp_path, model_file) -> None:
     from typer.testing import CliRunner
 
