@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from changen_cli.core.errors import SceneError, UsageError
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import ClassSchema, Exemplar, MaskSeries, Scene
+from changen_cli.core.types import ChangeEvent, ClassSchema, Exemplar, MaskSeries, Scene
 from changen_cli.events import (
     EventRules,
     collect_exemplars,
@@ -41,6 +41,16 @@ def fill(wkt: str, shape: tuple[int, int]) -> np.ndarray:
     nested = re.sub(r"(-?\d+) (-?\d+)", r"[\1,\2]", body).replace("(", "[").replace(")", "]")
     geometry = {"type": "MultiPolygon", "coordinates": json.loads(nested)}
     return rasterize([geometry], out_shape=shape, dtype="uint8").astype(bool)
+
+
+def logged_area(event: ChangeEvent, after: np.ndarray) -> np.ndarray:
+    """The pixels of an event's polygon, which its box, areas and class must agree with; bool ``[H, W]``."""
+    area = fill(event.polygon, after.shape)
+    rows, cols = np.nonzero(area)
+    assert event.bbox == (rows.min(), cols.min(), rows.max() + 1, cols.max() + 1)
+    assert event.area_px == area.sum() == sum(event.from_areas_px.values()) >= MIN_AREA
+    assert (after[area] == event.to_class).all()
+    return area
 
 
 def random_scene(seed: int, schema: ClassSchema = LAND, *, objects: int | None = None, name: str = "s") -> Scene:
@@ -104,12 +114,8 @@ def check(scene: Scene, schema: ClassSchema, series: MaskSeries) -> None:
         inst_before, inst_after = series.instances[t], series.instances[t + 1]
         covered = np.zeros(before.shape, dtype=np.int64)
         for event in (e for e in series.events if e.time_index == t):
-            area = fill(event.polygon, before.shape)
+            area = logged_area(event, after)
             covered += area
-            rows, cols = np.nonzero(area)
-            assert event.bbox == (rows.min(), cols.min(), rows.max() + 1, cols.max() + 1)
-            assert event.area_px == area.sum() == sum(event.from_areas_px.values()) >= MIN_AREA
-            assert (after[area] == event.to_class).all()
             assert event.from_areas_px == {int(c): int((before[area] == c).sum()) for c in np.unique(before[area])}
             assert event.from_areas_px[event.from_class] == max(event.from_areas_px.values())
             assert names.setdefault(event.instance, event.object_id) == event.object_id
