@@ -1,73 +1,59 @@
-"""Simulate N steps of creation, removal and class transition on a mask, p(S_{t+1} | S_t) of Changen2 (TPAMI 2025).
+"""Simulate N steps of change on a mask, p(S_{t+1} | S_t) of Changen2 (TPAMI 2025).
 
 A pixel changes at most once in a series: no flicker, and every change mask is the union of its logged events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from changen_cli.core.types import (
-    BoolArray,
-    ChangeEvent,
-    ClassSchema,
-    EventKind,
-    Exemplar,
-    MaskSeries,
-    Scene,
-    StepReport,
-)
+from changen_cli.core.types import BoolArray, ChangeEvent, EventKind, Exemplar, MaskSeries, Scene, StepReport
+from changen_cli.events.edits import transition
 from changen_cli.events.footprints import Stock, stock_library
+from changen_cli.events.objects import change_objects, remove
 from changen_cli.events.state import EventRules, SeriesState, start_series
 from changen_cli.events.step import TOLERANCE, Step
-from changen_cli.events.transitions import Transitions
+
+# Each process serves its kinds. Transitions come last: parts of regions can be cut to end a step exactly.
+_PROCESSES: tuple[tuple[frozenset[EventKind], Callable[[Step], None]], ...] = (
+    (frozenset({"create", "remove"}), change_objects),
+    (frozenset({"transition"}), transition),
+)
+_SHARES = (0.3, 0.7)
+"""Of a step's target, what a process may spend before those after it; whatever it leaves passes to them."""
 
 
 def simulate_series(
     scene: Scene,
-    schema: ClassSchema,
+    rules: EventRules,
     *,
     steps: int,
-    kinds: tuple[EventKind, ...],
-    change_area: tuple[float, float],
-    negative: bool,
     library: Sequence[Exemplar],
     rng_for_step: Callable[[int], np.random.Generator],
-    min_area_px: int = 64,
-    min_gap_px: int = 4,
+    negative: bool = False,
     avoid: BoolArray | None = None,
-    transitions: Transitions | None = None,
-    drawable: Collection[int] = (),
 ) -> MaskSeries:
     """Simulate the masks of one sample.
 
     Args:
         scene: The scene; its mask is date 0.
-        schema: Its classes.
+        rules: Its classes, and what may happen.
         steps: Number of steps; the series has ``steps + 1`` dates.
-        kinds: The event kinds that may happen.
-        change_area: Changed share of the tile per step, drawn uniformly from this range.
-        negative: Let nothing change at all.
         library: Exemplars to create objects from; the scene's own are preferred.
         rng_for_step: Returns the generator of step t, derived from names only, so that no step depends on how many
             draws another made.
-        min_area_px: No event is smaller.
-        min_gap_px: Free pixels between a created object and any other.
+        negative: Let nothing change at all.
         avoid: bool ``[H, W]``, further ground nothing is built on.
-        transitions: The matrix that transitions follow; needed when they are among the kinds.
-        drawable: Classes whose pixels can be drawn even where the tile shows none.
 
     Returns:
         Masks, instance maps, events and one report per step.
 
     Raises:
         SceneError: The scene has no mask.
-        UsageError: The rules make no sense.
     """
-    rules = EventRules(schema, kinds, change_area, min_area_px, min_gap_px, transitions, frozenset(drawable))
-    state = start_series(scene, schema, avoid)
+    state = start_series(scene, rules.schema, avoid)
     masks, instances = [state.mask], [state.instances]
     events: list[ChangeEvent] = []
     reports: list[StepReport] = []
@@ -103,12 +89,25 @@ def simulate_step(
         20 % is reported as not met, with the reason.
     """
     asked = float(rng.uniform(*rules.change_area))
-    step = Step(state, rules, stock, rng, asked * state.mask.size)
-    step.run()
+    step = Step(state, rules, stock, rng, 0.0)
+    _spend(step, asked * state.mask.size)
     reached = step.used_px / state.mask.size
     met = abs(reached - asked) <= TOLERANCE * asked
     notes = [] if met else step.shortages
     if step.removed and len(step.removed) == len(state.objects):
         notes = [*notes, f"the last {rules.schema.building_name} was removed"]
-    report = StepReport(state.time_index, asked, reached, met, "; ".join(notes), step.transition_reports())
+    report = StepReport(state.time_index, asked, reached, met, "; ".join(notes), step.transitions)
     return step.finish(), step.events, report
+
+
+def _spend(step: Step, target_px: float) -> None:
+    """Let every process that serves a kind asked for take its turn, each with a share of what is left."""
+    wanted = set(step.rules.kinds)
+    turns = [process for kinds, process in _PROCESSES if kinds & wanted]
+    for process in turns[:-1]:
+        step.target_px = step.used_px + (target_px - step.used_px) * step.rng.uniform(*_SHARES)
+        process(step)
+    step.target_px = target_px
+    turns[-1](step)
+    if "remove" in wanted and turns[-1] is not change_objects and step.owes() and step.objects_can_change():
+        step.shortages.append(remove(step, step.left_px, TOLERANCE))

@@ -117,23 +117,26 @@ def simulate(
     textures: Sequence[Texture] = (),
 ) -> Plan:
     """Simulate the masks of one sample; draws depend on (seed, scene id, variant, date) only."""
-    from changen_cli.events import simulate_series, unlikely_ground
+    from changen_cli.events import EventRules, simulate_series, unlikely_ground
 
     events = recipe.events
+    rules = EventRules(
+        schema,
+        event_kinds(recipe, schema),
+        events.change_area,
+        events.min_area_px,
+        transitions=matrix(recipe, schema),
+        drawable=frozenset(drawable_anywhere(recipe, schema, textures)),
+    )
     negative = bool(derive_rng(recipe.seed, scene.id, variant, "negative").random() < events.negatives)
     series = simulate_series(
         scene,
-        schema,
+        rules,
         steps=events.steps,
-        kinds=event_kinds(recipe, schema),
-        change_area=events.change_area,
-        negative=negative,
         library=library,
         rng_for_step=lambda step: derive_rng(recipe.seed, scene.id, variant, step, "events"),
-        min_area_px=events.min_area_px,
+        negative=negative,
         avoid=unlikely_ground(scene, schema),
-        transitions=matrix(recipe, schema),
-        drawable=drawable_anywhere(recipe, schema, textures),
     )
     return Plan(f"{scene.id}_v{variant:02d}", scene, variant, series, negative)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,18 +90,15 @@ def block_exemplar(height: int, width: int, scene_id: str = "other", gsd_m: floa
     return Exemplar(scene_id, "x", (0, 0, *footprint.shape), blank, footprint, np.zeros_like(footprint), 0.0, gsd_m)
 
 
-def run(scene: Scene, schema: ClassSchema, seed: int = 0, **options: object) -> MaskSeries:
-    settings_: dict[str, object] = {
+def run(scene: Scene, schema: ClassSchema, seed: int = 0, **options: Any) -> MaskSeries:
+    values: dict[str, Any] = {"change_area": (0.01, 0.1), "min_area_px": MIN_AREA, "min_gap_px": GAP}
+    values |= {key: options.pop(key) for key in [*options] if key in (*values, "kinds")}
+    series: dict[str, Any] = {
         "steps": 3,
-        "kinds": ("create", "remove"),
-        "change_area": (0.01, 0.1),
-        "negative": False,
         "library": [*collect_exemplars(scene, schema), block_exemplar(9, 12), block_exemplar(20, 30)],
         "rng_for_step": lambda t: derive_rng(seed, scene.id, 0, t, "events"),
-        "min_area_px": MIN_AREA,
-        "min_gap_px": GAP,
     }
-    return simulate_series(scene, schema, **{**settings_, **options})  # type: ignore[arg-type]
+    return simulate_series(scene, EventRules(schema, **values), **{**series, **options})
 
 
 def check(scene: Scene, schema: ClassSchema, series: MaskSeries) -> None:

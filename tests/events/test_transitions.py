@@ -33,17 +33,20 @@ def matrix(rates: dict[str, dict[str, float]], schema: ClassSchema = LAND, growt
 def run(scene: Scene, transitions: Transitions | None, seed: int = 0, **options: Any) -> MaskSeries:
     values: dict[str, Any] = {
         "schema": LAND,
-        "steps": 3,
         "kinds": ("transition",),
         "change_area": (0.02, 0.1),
-        "negative": False,
-        "library": [*collect_exemplars(scene, LAND), block_exemplar(9, 12), block_exemplar(20, 30)],
-        "rng_for_step": lambda t: derive_rng(seed, scene.id, 0, t, "events"),
         "min_area_px": MIN_AREA,
         "min_gap_px": GAP,
+        "transitions": transitions,
         "drawable": EVERY,
     }
-    return simulate_series(scene, transitions=transitions, **{**values, **options})
+    rules = EventRules(**{**values, **{key: options.pop(key) for key in [*options] if key in values}})
+    series: dict[str, Any] = {
+        "steps": 3,
+        "library": [*collect_exemplars(scene, LAND), block_exemplar(9, 12), block_exemplar(20, 30)],
+        "rng_for_step": lambda t: derive_rng(seed, scene.id, 0, t, "events"),
+    }
+    return simulate_series(scene, rules, **{**series, **options})
 
 
 def land(mask: np.ndarray, instances: np.ndarray | None = None) -> Scene:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import ChangeEvent, ClassSchema, MaskSeries, Scene
-from changen_cli.events import collect_exemplars, simulate_series
+from changen_cli.events import EventRules, collect_exemplars, simulate_series
 
 SCHEMA = ClassSchema()
 
@@ -47,13 +47,11 @@ def simulated() -> Callable[..., tuple[Scene, MaskSeries, list[Any]]]:
         library = collect_exemplars(made, SCHEMA)
         series = simulate_series(
             made,
-            SCHEMA,
+            EventRules(SCHEMA, kinds, (0.03, 0.05)),
             steps=steps,
-            kinds=kinds,
-            change_area=(0.03, 0.05),
-            negative=negative,
             library=library,
             rng_for_step=lambda step: derive_rng(seed, step),
+            negative=negative,
         )
         if not negative:
             assert series.events

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import BoolArray, ClassSchema
-from changen_cli.events import collect_exemplars, simulate_series
+from changen_cli.events import EventRules, collect_exemplars, simulate_series
 from changen_cli.synthesis.exemplars import ExemplarStart, attached_shadow
 
 from .conftest import SCHEMA, removal, scene
@@ -225,8 +225,11 @@ def test_what_is_not_touched_stays_to_the_bit_beside_shadows() -> None:
     made = replace(made, image=image)
     library = collect_exemplars(made, SCHEMA)
     series = simulate_series(
-        made, SCHEMA, steps=1, kinds=("create",), change_area=(0.03, 0.05), negative=False, library=library,
+        made,
+        EventRules(SCHEMA, ("create",), (0.03, 0.05)),
+        steps=1,
+        library=library,
         rng_for_step=lambda step: derive_rng(27, step),
-    )  # fmt: skip
+    )
     canvas, touched = start(made, series, library)
     assert (np.rint(canvas[~touched]) == image[~touched]).all()

@@ -6,7 +6,7 @@ import numpy as np
 
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import ClassSchema, MaskSeries, Scene
-from changen_cli.events import Transitions, collect_exemplars, simulate_series
+from changen_cli.events import EventRules, Transitions, collect_exemplars, simulate_series
 from changen_cli.synthesis.exemplars import ExemplarStart
 from changen_cli.synthesis.textures import best_textures, collect_textures
 
@@ -31,10 +31,12 @@ def changed(scene: Scene, pairs: list[tuple[int, int]], drawable: tuple[int, ...
     for pair in pairs:
         rates[pair] = 0.2
     return simulate_series(
-        scene, SCHEMA, steps=1, kinds=("transition",), change_area=(0.08, 0.08), negative=False,
-        library=collect_exemplars(scene, SCHEMA), rng_for_step=lambda t: derive_rng(0, t),
-        transitions=Transitions(rates, 0.5), drawable=drawable,
-    )  # fmt: skip
+        scene,
+        EventRules(SCHEMA, ("transition",), (0.08, 0.08), transitions=Transitions(rates, 0.5), drawable=drawable),
+        steps=1,
+        library=collect_exemplars(scene, SCHEMA),
+        rng_for_step=lambda t: derive_rng(0, t),
+    )
 
 
 def start(scene: Scene, series: MaskSeries, **given: object) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import ClassSchema
-from changen_cli.events import collect_exemplars, simulate_series
+from changen_cli.events import EventRules, collect_exemplars, simulate_series
 from changen_cli.workflows import measures, seams
 from tests.workflows.houses import make_scene
 
@@ -26,9 +26,12 @@ def rims(step: float, count: int = 12) -> list[tuple[str, seams.RimSet]]:
         for kind in ("create", "remove"):
             scene, other = make_scene(seed, contrast=SMOOTH), make_scene(50 + seed, contrast=ROUGH)
             series = simulate_series(
-                scene, SCHEMA, steps=1, kinds=(kind,), change_area=(0.02, 0.03), negative=False,
-                library=collect_exemplars(other, SCHEMA), rng_for_step=lambda index, seed=seed: derive_rng(seed, index),
-            )  # fmt: skip
+                scene,
+                EventRules(SCHEMA, (kind,), (0.02, 0.03)),
+                steps=1,
+                library=collect_exemplars(other, SCHEMA),
+                rng_for_step=lambda index, seed=seed: derive_rng(seed, index),
+            )
             # What a perfect generator would draw: the ground that is there, and the light of a roof where one stands.
             masks = (series.masks == 1)[..., None].astype(float)
             truth = scene.image + (masks[1] - masks[0]) * LIGHT
