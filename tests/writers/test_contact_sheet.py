@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from changen_cli.writers import contact_sheet as module
-from changen_cli.writers.contact_sheet import CREATED, EDITED, REMOVED, ContactSheet, contact_sheet
+from changen_cli.writers.contact_sheet import ContactSheet, contact_sheet
+from changen_cli.writers.drawing import CREATED, EDITED, REMOVED, kind_map
 
 
 def pixels(path):
@@ -36,11 +37,11 @@ def test_shows_dates_masks_and_changes(make, schema, tmp_path):
 
 def test_created_and_removed_pixels_are_told_apart(make):
     sample = make(2, dates=3)
-    created, removed = (module._kind_map(sample, t) for t in range(2))
+    created, removed = (kind_map(sample, t) for t in range(2))
     np.testing.assert_array_equal(created == 1, sample.change_masks[0])
     np.testing.assert_array_equal(removed == 2, sample.change_masks[1])
     unlogged = dataclasses.replace(sample, events=[])
-    np.testing.assert_array_equal(module._kind_map(unlogged, 0) == 3, sample.change_masks[0])
+    np.testing.assert_array_equal(kind_map(unlogged, 0) == 3, sample.change_masks[0])
 
 
 def test_largest_events_include_every_kind(make):
