@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from changen_cli.cli import options
 from changen_cli.cli.common import duration, make_progress, result, result_json, say
+
+if TYPE_CHECKING:
+    from changen_cli.core.recipe import Recipe
+    from changen_cli.workflows.run import RunResult
 
 
 def generate(
@@ -60,6 +64,11 @@ def generate(
 
     with make_progress(quiet=quiet) as progress:
         made = run(recipe, progress)
+    tell(made, quiet=quiet, as_json=as_json)
+
+
+def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
+    """Print what a run made."""
     if as_json:
         result_json(
             {
@@ -88,7 +97,7 @@ def generate(
     result(str(made.output))
 
 
-def _estimate(recipe: Any, *, quiet: bool, as_json: bool) -> None:
+def _estimate(recipe: Recipe, *, quiet: bool, as_json: bool) -> None:
     """Print what a run would make."""
     from changen_cli.workflows.estimate import estimate
 

@@ -11,7 +11,7 @@ from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import TimeSeries, UInt8Array
 from changen_cli.workflows.ledger import UNCHANGED
-from changen_cli.workflows.plans import Plan
+from changen_cli.workflows.plans import Plan, as_sample
 from changen_cli.workflows.progress import Progress, Silent
 from changen_cli.workflows.run import Finish, Run, RunResult
 from changen_cli.workflows.setup import choose_compute, load_pipeline, synthesis_settings
@@ -48,9 +48,15 @@ def synthesise_batch(
 
 def finish_sample(plan: Plan, images: UInt8Array, recipe: Recipe) -> TimeSeries:
     """Treat the unchanged pixels as asked and assemble the sample."""
+    images, info = treat_unchanged(plan, images, recipe)
+    return as_sample(plan, recipe, images, info)
+
+
+def treat_unchanged(plan: Plan, images: UInt8Array, recipe: Recipe) -> tuple[UInt8Array, dict[str, Any]]:
+    """Treat the unchanged pixels of all dates, uint8 ``[T, H, W, 3]``, as asked; returns them, and what was done."""
     from changen_cli.synthesis.nuisance import reacquire
 
-    info: dict[str, Any] = {"negative": plan.negative, "unchanged": recipe.synthesis.unchanged}
+    info: dict[str, Any] = {"unchanged": recipe.synthesis.unchanged}
     if recipe.synthesis.unchanged == "reacquired":
         drawn = [
             reacquire(image, derive_rng(recipe.seed, plan.scene.id, plan.variant, date, "acquisition"))
@@ -58,17 +64,7 @@ def finish_sample(plan: Plan, images: UInt8Array, recipe: Recipe) -> TimeSeries:
         ]
         images = np.stack([image for image, _ in drawn])
         info["acquisition"] = [draw for _, draw in drawn]
-    return TimeSeries(
-        id=plan.id,
-        scene=plan.scene,
-        variant=plan.variant,
-        seed=recipe.seed,
-        images=images,
-        masks=plan.series.masks,
-        events=plan.series.events,
-        reports=plan.series.reports,
-        info=info,
-    )
+    return images, info
 
 
 def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:

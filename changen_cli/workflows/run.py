@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,14 +108,16 @@ class Run:
         for line in _transitions(self.source, recipe, self.textures):
             self.progress.note(line)
 
-    def go(self, draw: Draw, *, model: ModelRecord | None, unchanged: str, compute: Compute) -> RunResult:
+    def go(
+        self, draw: Draw, *, model: ModelRecord | None = None, unchanged: str = "", compute: Compute | None = None
+    ) -> RunResult:
         """Make the dataset.
 
         Args:
             draw: Draws a batch of samples, on the calling thread.
             model: What draws them.
             unchanged: How unchanged pixels are treated.
-            compute: Where and how the model runs.
+            compute: Where and how images are drawn; None where only masks are made.
 
         Raises:
             IncompleteError: When no sample could be made, and nothing is left behind; or when more scenes failed than
@@ -132,11 +134,10 @@ class Run:
                 "labels": labels_note(recipe, schema),
                 "event_kinds": list(self.kinds),
             },
+            images=compute is not None,
             model=model,
             unchanged_pixels=unchanged,
-            device=compute.device,
-            dtype=compute.dtype,
-            threads=compute.threads,
+            **(asdict(compute) if compute else {}),
         )
         dataset = _Dataset(recipe, schema, manifest)
         self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
@@ -216,7 +217,7 @@ class _Dataset:
         manifest.save(self._output)
         write_classes(self._output, schema)
         self._writer = open_writer(recipe.output.format, self._output, schema)
-        drawn_by = manifest.model.id if manifest.model else "exemplars only"
+        drawn_by = manifest.model.id if manifest.model else "exemplars only" if manifest.images else "masks only"
         self._sheet = ContactSheet(schema, title=f"{Path(recipe.source.input).resolve().name}: {drawn_by}")
 
     def write(self, finish: Finish) -> None:

@@ -2,7 +2,7 @@
 
 Each sample is one block. Left: a column per date (image over semantic mask) and, between two dates, the change drawn
 over the later image and alone. Right: the largest events, before, as changed pixels, and after. Changes are small at
-tile scale; the close-ups are what shows whether they look real.
+tile scale; the close-ups are what shows whether they look real. A sample without images shows its masks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from changen_cli.writers.drawing import (
     INK,
     LOOKS,
     RULE,
+    Color,
     any_of,
     fit,
     font,
@@ -29,6 +30,7 @@ from changen_cli.writers.drawing import (
     nearest,
     outline_kinds,
     paint,
+    pale,
     percent,
     tag,
 )
@@ -36,6 +38,9 @@ from changen_cli.writers.drawing import (
 _MARGIN, _GAP, _SECTION = 32, 8, 40
 _CLOSE_UPS = 3
 _MIN_CROP_PX = 48
+
+Column = tuple[str, Color, list[UInt8Array]]
+"""A caption, its colour, and pictures of one size from top to bottom."""
 
 
 def contact_sheet(
@@ -102,51 +107,70 @@ class ContactSheet:
         return path
 
     def _block(self, sample: TimeSeries) -> Image.Image:
-        dates, height, width = sample.masks.shape
+        _, height, width = sample.masks.shape
         scale = self.cell_px / max(height, width)
         cell = (max(1, round(width * scale)), max(1, round(height * scale)))
-        rows_px = 2 * cell[1] + _GAP
-        columns = 2 * dates - 1
-        left = columns * cell[0] + (columns - 1) * _GAP
-        small = (rows_px - (_CLOSE_UPS - 1) * _GAP) // _CLOSE_UPS
+        images = sample.images
+        columns = self._masks(sample, cell) if images is None else self._series(sample, images, cell)
+        rows = len(columns[0][2])
+        rows_px = rows * (cell[1] + _GAP) - _GAP
+        left = len(columns) * (cell[0] + _GAP) - _GAP
+        # Without images there is one row only: fewer close-ups, so that they stay large enough to see.
+        count = _CLOSE_UPS if rows > 1 else _CLOSE_UPS - 1
+        small = (rows_px - (count - 1) * _GAP) // count
         total = left + _GAP * 3 + 3 * small + 2 * _GAP
         top = 62
         block = Image.new("RGB", (total, top + rows_px), "white")
         draw = ImageDraw.Draw(block)
         draw.text((0, 0), sample.id, font=font(20), fill=INK)
         draw.text((font(20).getlength(sample.id) + 16, 4), _summary(sample), font=font(15), fill=GREY)
-
-        kinds = [kind_map(sample, t) for t in range(dates - 1)]
-        for column in range(columns):
+        for column, (caption, ink, pictures) in enumerate(columns):
             x = column * (cell[0] + _GAP)
-            t = column // 2
-            if column % 2 == 0:
-                upper, caption = fit(sample.images[t], cell), f"t{t}" + (" (source)" if t == 0 else "")
-                lower = paint(nearest(sample.masks[t], cell), self.schema)
-            else:
-                caption = f"t{t} to t{t + 1}: {percent(sample.change_masks[t])} changed"
-                upper, lower = self._overlay(sample.images[t + 1], kinds[t], cell)
-            draw.text((x + 1, top - 7), caption, font=font(15), fill=INK if column % 2 == 0 else GREY, anchor="ls")
-            block.paste(Image.fromarray(upper), (x, top))
-            block.paste(Image.fromarray(lower), (x, top + cell[1] + _GAP))
-        self._close_ups(block, draw, sample, (left + 3 * _GAP, top), small)
+            draw.text((x + 1, top - 7), caption, font=font(15), fill=ink, anchor="ls")
+            for row, picture in enumerate(pictures):
+                block.paste(Image.fromarray(picture), (x, top + row * (cell[1] + _GAP)))
+        self._close_ups(block, draw, sample, (left + 3 * _GAP, top), small, count)
         return block
 
-    def _overlay(self, image: UInt8Array, kinds: UInt8Array, cell: tuple[int, int]) -> tuple[UInt8Array, UInt8Array]:
-        """Return the later image with outlined changes, and the changes alone on black."""
-        over = fit(image, cell)
-        alone = np.full_like(over, 16)
-        for code, (_, color) in enumerate(LOOKS.values(), start=1):
-            alone[any_of(kinds == code, cell)] = color
-        outline_kinds(over, kinds)
-        return over, alone
+    def _series(self, sample: TimeSeries, images: UInt8Array, cell: tuple[int, int]) -> list[Column]:
+        """Columns of dates, image over mask, and of steps: the later image with outlined changes, and these alone."""
+        columns: list[Column] = []
+        for t, (image, mask) in enumerate(zip(images, sample.masks, strict=True)):
+            if t:
+                kinds = kind_map(sample, t - 1)
+                over = fit(image, cell)
+                alone = np.full_like(over, 16)
+                for code, (_, color) in enumerate(LOOKS.values(), start=1):
+                    alone[any_of(kinds == code, cell)] = color
+                outline_kinds(over, kinds)
+                columns.append((_step(sample, t - 1), GREY, [over, alone]))
+            columns.append((_date(t), INK, [fit(image, cell), paint(nearest(mask, cell), self.schema)]))
+        return columns
+
+    def _masks(self, sample: TimeSeries, cell: tuple[int, int]) -> list[Column]:
+        """The source image, then columns of masks, and of steps: the later mask, pale, with outlined changes."""
+        columns: list[Column] = [("source image", INK, [fit(sample.scene.image, cell)])]
+        for t, mask in enumerate(sample.masks):
+            painted = paint(nearest(mask, cell), self.schema)
+            if t:
+                over = pale(painted)
+                outline_kinds(over, kind_map(sample, t - 1), tint=0.5)
+                columns.append((_step(sample, t - 1), GREY, [over]))
+            columns.append((_date(t), INK, [painted]))
+        return columns
 
     def _close_ups(
-        self, block: Image.Image, draw: ImageDraw.ImageDraw, sample: TimeSeries, origin: tuple[int, int], size: int
+        self,
+        block: Image.Image,
+        draw: ImageDraw.ImageDraw,
+        sample: TimeSeries,
+        origin: tuple[int, int],
+        size: int,
+        count: int,
     ) -> None:
         """Paste the largest events as rows of before, change, after; date names stand above the columns."""
         x0, y0 = origin
-        events = _largest(sample.events)
+        events = _largest(sample.events, count)
         if not events:
             draw.text((x0, y0), "No change in this sample.", font=font(15), fill=GREY)
             return
@@ -156,13 +180,15 @@ class ContactSheet:
             y = y0 + row * (size + _GAP)
             t = event.time_index
             rows, cols = _crop(event, sample.masks.shape[1:])
-            before, after = sample.images[t][rows, cols], sample.images[t + 1][rows, cols]
             cell = (size, size)
+            before, after = (paint(nearest(sample.masks[d][rows, cols], cell), self.schema) for d in (t, t + 1))
             # Classes in grey: buildings are red, as removals are.
-            gray = paint(nearest(sample.masks[t + 1][rows, cols], cell), self.schema) @ np.array([0.4, 0.4, 0.2])
+            gray = after @ np.array([0.4, 0.4, 0.2])
             change = np.repeat((gray * 0.65 + 48).astype(np.uint8)[..., None], 3, axis=2)
             outline_kinds(change, kind_map(sample, t)[rows, cols], tint=0.4)
-            for column, pixels in enumerate((fit(before, cell), change, fit(after, cell))):
+            if sample.images is not None:
+                before, after = (fit(sample.images[d][rows, cols], cell) for d in (t, t + 1))
+            for column, pixels in enumerate((before, change, after)):
                 block.paste(Image.fromarray(pixels), (x0 + column * (size + _GAP), y))
             word, color = LOOKS[event.kind]
             told = f"{word}, {event.area_px:,} px"
@@ -172,6 +198,14 @@ class ContactSheet:
             tag(draw, (x0 + size + _GAP + 5, y + 5), f"t{t} to t{t + 1}: {told}", color, size - 10)
 
 
+def _date(t: int) -> str:
+    return f"t{t}" + (" (source)" if t == 0 else "")
+
+
+def _step(sample: TimeSeries, t: int) -> str:
+    return f"t{t} to t{t + 1}: {percent(sample.change_masks[t])} changed"
+
+
 def _summary(sample: TimeSeries) -> str:
     """Return e.g. ``3 created, 2 removed, 4.1 % of 512 x 512 px changed``."""
     changed = (sample.masks[1:] != sample.masks[:-1]).any(axis=0)
@@ -179,12 +213,12 @@ def _summary(sample: TimeSeries) -> str:
     return f"{kinds_of(sample.events) or 'no events'}, {percent(changed)} of {width} x {height} px changed"
 
 
-def _largest(events: Sequence[ChangeEvent]) -> list[ChangeEvent]:
+def _largest(events: Sequence[ChangeEvent], count: int = _CLOSE_UPS) -> list[ChangeEvent]:
     """Return the largest events, largest first; the largest of every kind is always among them."""
     ranked = sorted(events, key=lambda e: (-e.area_px, e.time_index, e.object_id))
     kinds = [e.kind for e in ranked]
     heads = [e for i, e in enumerate(ranked) if e.kind not in kinds[:i]]
-    chosen = (heads + [e for e in ranked if e not in heads])[:_CLOSE_UPS]
+    chosen = (heads + [e for e in ranked if e not in heads])[:count]
     return [e for e in ranked if e in chosen]
 
 

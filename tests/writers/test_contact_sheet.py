@@ -73,6 +73,15 @@ def test_the_legend_explains_edits_of_the_samples_shown(make, schema, tmp_path):
     assert forward.read_bytes() == backward.read_bytes()
 
 
+@pytest.mark.parametrize("shape", [(96, 96), (40, 96)])
+def test_samples_without_images_show_their_masks(make, schema, tmp_path, shape):
+    sample = dataclasses.replace(make(1, dates=3, shape=shape), images=None)
+    image = pixels(contact_sheet([sample], schema, tmp_path / "sheet.png", cell_px=96))[100:]
+    assert has(image, CREATED) and has(image, REMOVED) and has(image, schema.colors[1])
+    rows = [image[y].tobytes() for y in range(image.shape[0])]
+    assert any(sample.scene.image[20].tobytes() in row for row in rows), "the source, pixel for pixel"
+
+
 def test_add_says_what_it_keeps(make, schema):
     sheet = ContactSheet(schema, max_samples=1, cell_px=64)
     assert sheet.add(make(1)) and not sheet.add(make(2)) and sheet.add(make(0)) and sheet.add(make(0))
