@@ -174,6 +174,20 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def offline(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Point the caches of ``datasets`` to a fresh folder and keep it off the network."""
+    import datasets
+    import huggingface_hub.constants
+
+    cache = tmp_path_factory.mktemp("hf")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    monkeypatch.setattr(datasets.config, "HF_MODULES_CACHE", cache / "modules")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
 CLASSES = ("background", "building", "road")
 
 

@@ -34,6 +34,11 @@ def info(
         "changed": f"{statistics.get('changed_share_mean', 0):.2%} of the pixels per step",
         "unchanged": f"{recipe['synthesis']['unchanged']}: {manifest.unchanged_pixels}",
         "model": f"{manifest.model.id} ({manifest.model.license or 'no licence stated'})" if manifest.model else "none",
+    }
+    if not manifest.images:
+        rows |= {"images": "none, only masks"}
+        del rows["unchanged"], rows["model"]
+    rows |= {
         "seed": str(recipe["seed"]),
         "fingerprint": manifest.fingerprint,
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),

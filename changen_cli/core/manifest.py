@@ -40,11 +40,13 @@ class Manifest(BaseModel):
     fingerprint: str
     recipe: dict[str, Any]
     source: dict[str, Any]
-    model: ModelRecord | None
-    unchanged_pixels: str
-    device: str
-    dtype: str
-    threads: int
+    images: bool = True
+    """Whether images were drawn; if not, what follows is empty."""
+    model: ModelRecord | None = None
+    unchanged_pixels: str = ""
+    device: str = ""
+    dtype: str = ""
+    threads: int | None = None
     versions: dict[str, str]
     counts: dict[str, int] = Field(default_factory=dict)
     statistics: dict[str, Any] = Field(default_factory=dict)

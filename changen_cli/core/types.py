@@ -306,7 +306,7 @@ class TimeSeries:
         scene: Where date 0 came from.
         variant: The k-th sample of that scene.
         seed: The recipe's seed.
-        images: uint8 ``[T, H, W, 3]``.
+        images: uint8 ``[T, H, W, 3]``; None where a run makes masks only.
         masks: uint8 ``[T, H, W]``, class ids, 255 = ignore.
         events: Every change, ordered by step.
         reports: One per step.
@@ -318,7 +318,7 @@ class TimeSeries:
     scene: Scene
     variant: int
     seed: int
-    images: UInt8Array
+    images: UInt8Array | None
     masks: UInt8Array
     events: Sequence[ChangeEvent]
     reports: Sequence[StepReport] = ()

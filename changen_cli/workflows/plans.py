@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from changen_cli.core.errors import ChangenError, UsageError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import ClassSchema, EventKind, Exemplar, MaskSeries, Scene, Skip, Texture
+from changen_cli.core.types import (
+    ClassSchema,
+    EventKind,
+    Exemplar,
+    MaskSeries,
+    Scene,
+    Skip,
+    Texture,
+    TimeSeries,
+    UInt8Array,
+)
 from changen_cli.workflows.setup import make_proposer, own_exemplars
 
 if TYPE_CHECKING:
@@ -146,6 +156,30 @@ def drawable_anywhere(recipe: Recipe, schema: ClassSchema, textures: Sequence[Te
     if recipe.synthesis.start == "noise":
         return set(range(len(schema.names)))
     return {texture.class_id for texture in textures}
+
+
+def as_sample(
+    plan: Plan, recipe: Recipe, images: UInt8Array | None = None, info: Mapping[str, Any] | None = None
+) -> TimeSeries:
+    """Assemble a sample of a plan.
+
+    Args:
+        plan: Its masks and events.
+        recipe: What was asked for.
+        images: uint8 ``[T, H, W, 3]``, or None where only masks are made.
+        info: Further columns of its metadata.
+    """
+    return TimeSeries(
+        id=plan.id,
+        scene=plan.scene,
+        variant=plan.variant,
+        seed=recipe.seed,
+        images=images,
+        masks=plan.series.masks,
+        events=plan.series.events,
+        reports=plan.series.reports,
+        info={"negative": plan.negative, **(info or {})},
+    )
 
 
 def plan_samples(

@@ -86,11 +86,12 @@ def open_writer(layout: Layout, out: Path, schema: ClassSchema) -> SampleWriter:
 def check_sample(sample: TimeSeries) -> None:
     """Raise ValueError unless the arrays of ``sample`` share one grid and have writable types."""
     images, masks = sample.images, sample.masks
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(f"sample {sample.id}: images must be uint8 [T, H, W, 3], not {images.dtype} {images.shape}")
-    if masks.dtype != np.uint8 or masks.shape != images.shape[:3]:
-        raise ValueError(f"sample {sample.id}: masks must be uint8 {images.shape[:3]}, not {masks.dtype} {masks.shape}")
-    if len(images) < 2:
+    if masks.dtype != np.uint8 or masks.ndim != 3:
+        raise ValueError(f"sample {sample.id}: masks must be uint8 [T, H, W], not {masks.dtype} {masks.shape}")
+    if images is not None and (images.dtype != np.uint8 or images.shape != (*masks.shape, 3)):
+        shape = (*masks.shape, 3)
+        raise ValueError(f"sample {sample.id}: images must be uint8 {shape}, not {images.dtype} {images.shape}")
+    if len(masks) < 2:
         raise ValueError(f"sample {sample.id}: a time series has at least two dates")
 
 

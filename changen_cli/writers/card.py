@@ -36,7 +36,7 @@ _FILES_FOLDER = (
     ("{split}/changes/<sample>_t0_t1.{suffix}", "one change mask per step"),
     ("{split}/events/<sample>.jsonl", "one row per event"),
 )
-_FILES_PARQUET = (("data/{split}-*.parquet", "one row per sample, images embedded as PNG"),)
+_FILES_PARQUET = (("data/{split}-*.parquet", "one row per sample, pixels embedded as PNG"),)
 
 
 def write_card(out: Path, facts: Mapping[str, Any]) -> Path:
@@ -55,6 +55,7 @@ def render_card(facts: Mapping[str, Any]) -> str:
             - ``layout``: ``folder`` or ``parquet``
             - ``splits``: split name → number of samples
             - ``dates``: dates per sample
+            - ``images``: whether the samples have images; True if not given
             - ``name``: title of the dataset
             - ``classes``: class names in id order
             - ``license``: Hub identifier; default ``other``
@@ -91,7 +92,8 @@ def _front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
             files.append({"split": split, "path": f"data/{split}-*.parquet"})
         else:
             # The event logs are JSON lines as well; naming the folders keeps them out.
-            paths = [f"{split}/metadata.jsonl", *(f"{split}/{kind}/*" for kind in ("images", "masks", "changes"))]
+            kinds = ("images", "masks", "changes") if _has_images(facts) else ("masks", "changes")
+            paths = [f"{split}/metadata.jsonl", *(f"{split}/{kind}/*" for kind in kinds)]
             files.append({"split": split, "path": paths})
     return {
         "pretty_name": facts.get("name", "Synthetic change series"),
@@ -103,6 +105,10 @@ def _front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _has_images(facts: Mapping[str, Any]) -> bool:
+    return bool(facts.get("images", True))
+
+
 def _intro(facts: Mapping[str, Any]) -> str:
     splits: Mapping[str, int] = facts["splits"]
     counts = ", ".join(f"{count:,} in `{split}`" for split, count in sorted(splits.items()))
@@ -110,10 +116,19 @@ def _intro(facts: Mapping[str, Any]) -> str:
     kinds = f"{', '.join(first)} and {last}" if first else last
     preview = f"\n\n![Samples with their masks and largest changes]({facts['preview']})" if facts.get("preview") else ""
     labels = "exact change masks" if facts.get("proposals") else "exact labels"
+    if _has_images(facts):
+        made = (
+            f"Overhead image time series with {labels}: {counts}, {facts['dates']} dates each. **Date 0 shows a real "
+            f"image; every later date is generated** from it by simulated {kinds}, so no later image shows"
+        )
+    else:
+        made = (
+            f"Time series of semantic masks with {labels}, **without images**: {counts}, {facts['dates']} dates each. "
+            "**Date 0 is the mask of a real image**, which `source_path` names relative to the source folder; **every "
+            f"later date is simulated** from it by {kinds}, so no later mask shows"
+        )
     return (
-        f"# {facts.get('name', 'Synthetic change series')}\n\n"
-        f"Overhead image time series with {labels}: {counts}, {facts['dates']} dates each. **Date 0 shows a real image; "
-        f"every later date is generated** from it by simulated {kinds}, so no later image shows what happened at "
+        f"# {facts.get('name', 'Synthetic change series')}\n\n{made} what happened at "
         "that place. Each sample has one semantic mask per date, one change mask per step, and a log of every change. "
         f"Made with changen{' ' + str(facts['version']) if facts.get('version') else ''}, an implementation of the "
         f"generator described in Changen2.{preview}"
@@ -129,8 +144,9 @@ def _how(facts: Mapping[str, Any]) -> str:
     dates = int(facts["dates"])
     lines = [
         f"- **Events**: {', '.join(_kinds(facts))}; {facts.get('step_count', dates - 1)} step(s) per series.",
-        "- **Labels are exact by construction**: the simulated mask conditions the image; the change mask is where two "
-        + "semantic masks differ.",
+        "- **Labels are exact by construction**: "
+        + ("the simulated mask conditions the image; " if _has_images(facts) else "")
+        + "the change mask is where two semantic masks differ.",
     ]
     if facts.get("proposals"):
         lines[1] = (
@@ -167,13 +183,15 @@ def _tree(facts: Mapping[str, Any]) -> str:
     files = [
         (name.format(split=split, suffix=suffix), text)
         for name, text in (*_FILES, *(_FILES_FOLDER if folder else _FILES_PARQUET))
+        if _has_images(facts) or "/images/" not in name
     ]
     width = max(len(name) for name, _ in files)
     tree = "\n".join(f"{name:{width}}  {text}" for name, text in files)
     note = ""
     if facts.get("georeferenced"):
         note = (
-            "\n\nImages and masks are Cloud Optimized GeoTIFFs with the CRS and the transform of the tile."
+            f"\n\n{'Images and masks' if _has_images(facts) else 'Masks'} are Cloud Optimized GeoTIFFs with the CRS and the "
+            "transform of the tile."
             if folder
             else "\n\nThe columns `crs` and `transform` hold the georeference of each tile (rasterio order)."
         )
@@ -199,18 +217,23 @@ def _values(facts: Mapping[str, Any]) -> str:
 def _load(facts: Mapping[str, Any]) -> str:
     split = min(facts["splits"], default="train")
     more = int(facts["dates"]) > 2
+    kinds = ("image", "mask") if _has_images(facts) else ("mask",)
+    first = ", ".join(f"`{name}`" for name in (*(f"t{t}_{kind}" for kind in kinds for t in (1, 2)), "change_mask"))
     if facts["layout"] == "parquet":
-        extra = ", `t3_image` …, `t3_mask` …, and `change_masks`, the change mask of every step" if more else ""
+        extra = ", ".join(f"`t3_{kind}` …" for kind in kinds) + ", and `change_masks`, the change mask of every step"
+        extra = f", {extra}"
     else:
-        extra = "; the lists `image`, `mask` and `change` hold all dates and steps" if more else ""
-    pair = " `change_mask` is the one from `t1` to `t2`." if more else ""
+        extra = f"; the lists {', '.join(f'`{kind}`' for kind in kinds)} and `change` hold all dates and steps"
+    extra += ". `change_mask` is the one from `t1` to `t2`."
+    shapes = 'row["t1_image"]: [H, W, 3]; row["t1_mask"], row["change_mask"]: [H, W]'
+    reader = (
+        "\n\nThese are the columns torchange reads (`HFBitemporalDataset`): give the dataset's name as `hf_repo_name`."
+    )
     return (
         "## Loading\n\n```python\nfrom datasets import load_dataset\n\n"
         f'data = load_dataset("path/or/hub-id", split="{split}").with_format("numpy")\n'
-        'row = data[0]  # row["t1_image"]: [H, W, 3]; row["t1_mask"], row["change_mask"]: [H, W]\n```\n\n'
-        f"Column `t1` is date 0: `t1_image`, `t2_image`, `t1_mask`, `t2_mask`, `change_mask`, `image_name`{extra}.{pair}"
-        "\n\n"
-        "These are the columns torchange reads (`HFBitemporalDataset`): give the dataset's name as `hf_repo_name`."
+        f"row = data[0]  # {shapes if _has_images(facts) else shapes.partition('; ')[2]}\n```\n\n"
+        f"Column `t1` is date 0: {first}, `image_name`{extra if more else '.'}{reader if _has_images(facts) else ''}"
     )
 
 

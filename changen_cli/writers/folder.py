@@ -3,8 +3,9 @@
     OUT/<split>/metadata.jsonl
     OUT/<split>/images/<sample>_t0.png  masks/<sample>_t0.png  changes/<sample>_t0_t1.png  events/<sample>.jsonl
 
-Georeferenced scenes give Cloud Optimized GeoTIFFs (``.tif``) instead of PNG. ``datasets`` opens the folder as an
-image folder; keys that end in ``_file_name`` become image columns, keys in ``_file_names`` columns of image lists.
+Georeferenced scenes give Cloud Optimized GeoTIFFs (``.tif``) instead of PNG. Samples without images leave ``images/``
+and its columns out. ``datasets`` opens the folder as an image folder; keys that end in ``_file_name`` become image
+columns, keys in ``_file_names`` columns of image lists.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class FolderWriter:
         self._staging.check_dates(sample)
         row = metadata_row(sample)
         files = self._encode(sample)
-        row |= file_columns(sample.id, len(sample.masks), next(iter(files)).rpartition(".")[2])
+        suffix = next(iter(files)).rpartition(".")[2]
+        row |= file_columns(sample.id, len(sample.masks), suffix, images=sample.images is not None)
         row["events_file"] = f"events/{sample.id}.jsonl"
         root = self.out / sample.split
         written: list[Path] = []
@@ -110,7 +112,8 @@ class FolderWriter:
                 return encode_cog(a, crs, transform, nodata=self.schema.ignore_index)
 
             change = image
-        files = {f"images/{sample.id}_t{t}.{suffix}": image(a) for t, a in enumerate(sample.images)}
+        images = () if sample.images is None else sample.images
+        files = {f"images/{sample.id}_t{t}.{suffix}": image(a) for t, a in enumerate(images)}
         files |= {f"masks/{sample.id}_t{t}.{suffix}": mask(a) for t, a in enumerate(sample.masks)}
         files |= {
             f"changes/{sample.id}_t{t}_t{t + 1}.{suffix}": change(change_image(a))
@@ -119,21 +122,21 @@ class FolderWriter:
         return files
 
 
-def file_columns(sample_id: str, dates: int, suffix: str) -> Row:
+def file_columns(sample_id: str, dates: int, suffix: str, *, images: bool = True) -> Row:
     """Return the columns that name files, relative to ``metadata.jsonl``.
 
     Column ``t1`` is date 0. ``change_mask`` belongs to ``t1`` and ``t2``; with more than two dates, lists hold
     all images, all semantic masks and the change mask of every step.
     """
-    images = [f"images/{sample_id}_t{t}.{suffix}" for t in range(dates)]
-    masks = [f"masks/{sample_id}_t{t}.{suffix}" for t in range(dates)]
+    row: Row = {}
+    lists: Row = {}
+    for kind in ("image", "mask") if images else ("mask",):
+        names = [f"{kind}s/{sample_id}_t{t}.{suffix}" for t in range(dates)]
+        row |= {f"t{t + 1}_{kind}_file_name": name for t, name in enumerate(names)}
+        lists[f"{kind}_file_names"] = names
     changes = [f"changes/{sample_id}_t{t}_t{t + 1}.{suffix}" for t in range(dates - 1)]
-    row: Row = {f"t{t + 1}_image_file_name": name for t, name in enumerate(images)}
-    row |= {f"t{t + 1}_mask_file_name": name for t, name in enumerate(masks)}
     row["change_mask_file_name"] = changes[0]
-    if dates > 2:
-        row |= {"image_file_names": images, "mask_file_names": masks, "change_file_names": changes}
-    return row
+    return row | lists | {"change_file_names": changes} if dates > 2 else row
 
 
 def _unreadable_columns(splits: dict[str, list[Row]]) -> list[str]:

@@ -9,6 +9,7 @@ change_masks`` for series of more than two dates, then the metadata columns, the
   for readers of pairs; ``change_masks`` lists the change mask of every step. There are no lists of images or
   semantic masks: they would store every pixel twice.
 - ``events`` is a JSON array in a string: the keys differ by event kind, and a string loads the same everywhere.
+- Samples without images leave the columns ``t<n>_image`` out.
 - Georeferenced scenes keep PNG bytes; their georeference is in the columns ``crs`` and ``transform``.
 
 Names of shards hold their number, which only the end of a run knows. Encoded samples therefore wait on disk under
@@ -80,7 +81,8 @@ class ParquetWriter:
         pieces = {row["image_name"]: row.pop(_PIECES) for row in staged}
         rows = unify(staged)
         dates = int(rows[0]["dates"])
-        features = _features(rows, dates)
+        columns = {name for name, _, _ in next(iter(pieces.values()))}
+        features = _features(rows, dates, images="t1_image" in columns)
         shards: list[tuple[Path, list[Row]]] = []
         for split in sorted({row["split"] for row in rows}):
             parts = self._cut([row for row in rows if row["split"] == split], pieces)
@@ -141,7 +143,8 @@ def _encode(sample: TimeSeries) -> list[tuple[str, str, bytes]]:
     """Return (column, file name, PNG bytes) of every image of a sample; ``change_masks`` repeats."""
     name = sample.id
     changes = [encode_png(change_image(change)) for change in sample.change_masks]
-    pieces = [(f"t{t + 1}_image", f"{name}_t{t}.png", encode_png(a)) for t, a in enumerate(sample.images)]
+    images = () if sample.images is None else sample.images
+    pieces = [(f"t{t + 1}_image", f"{name}_t{t}.png", encode_png(a)) for t, a in enumerate(images)]
     pieces += [(f"t{t + 1}_mask", f"{name}_t{t}_mask.png", encode_png(a)) for t, a in enumerate(sample.masks)]
     pieces.append(("change_mask", f"{name}_t0_t1.png", changes[0]))
     if len(sample.masks) > 2:
@@ -149,15 +152,16 @@ def _encode(sample: TimeSeries) -> list[tuple[str, str, bytes]]:
     return pieces
 
 
-def _features(rows: list[Row], dates: int) -> datasets.Features:
+def _features(rows: list[Row], dates: int, *, images: bool) -> datasets.Features:
     """Return the ``datasets`` features: images first, in the order readers of pairs expect."""
     from datasets import Features, Image, List, Value
 
-    columns: dict[str, Any] = {name: Image() for name in ("t1_image", "t2_image", "t1_mask", "t2_mask", "change_mask")}
+    kinds = ("image", "mask") if images else ("mask",)
+    columns: dict[str, Any] = {f"t{t}_{kind}": Image() for kind in kinds for t in (1, 2)}
+    columns["change_mask"] = Image()
     columns["image_name"] = Value("string")
     if dates > 2:
-        columns |= {f"t{t}_image": Image() for t in range(3, dates + 1)}
-        columns |= {f"t{t}_mask": Image() for t in range(3, dates + 1)}
+        columns |= {f"t{t}_{kind}": Image() for kind in kinds for t in range(3, dates + 1)}
         columns["change_masks"] = List(Image())
     for key in rows[0]:
         if key in columns:

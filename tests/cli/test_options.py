@@ -8,59 +8,27 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from changen_cli.cli import options
 from changen_cli.cli.common import duration, split_list
 from changen_cli.cli.generate import generate
+from changen_cli.cli.options import KEYS
+from changen_cli.cli.simulate import simulate
 from changen_cli.core.recipe import Recipe, build_recipe
 
 DEFAULT = build_recipe({"source": {"input": "in"}})
 
-FIELDS = {
-    "input": "source.input",
-    "output": "output.path",
-    "steps": "events.steps",
-    "res": "source.res",
-    "layout": "source.layout",
-    "classes": "source.classes",
-    "bands": "source.bands",
-    "upsample": "source.upsample",
-    "limit": "limit",
-    "proposals": "source.proposals",
-    "sam_model": "source.sam_model",
-    "max_skipped": "source.max_skipped",
-    "events": "events.kinds",
-    "transitions": "events.transitions",
-    "change_area": "events.change_area",
-    "negatives": "events.negatives",
-    "variants": "variants",
-    "seed": "seed",
-    "model": "synthesis.model",
-    "vae": "synthesis.vae",
-    "scheduler": "synthesis.scheduler",
-    "inference_steps": "synthesis.inference_steps",
-    "start": "synthesis.start",
-    "strength": "synthesis.strength",
-    "guidance_ratio": "synthesis.guidance_ratio",
-    "guidance_scale": "synthesis.guidance_scale",
-    "extent": "synthesis.extent",
-    "unchanged": "synthesis.unchanged",
-    "batch_size": "run.batch_size",
-    "device": "run.device",
-    "dtype": "run.dtype",
-    "threads": "run.threads",
-    "format": "output.format",
-    "overwrite": "output.overwrite",
-}
-NOT_IN_THE_RECIPE = {"dry_run", "quiet", "as_json"}
+COMMANDS = {generate: {"dry_run", "quiet", "as_json"}, simulate: {"quiet", "as_json"}}
+"""Commands that make a recipe, and the options that are their own."""
 WITHOUT_AN_OPTION = {"version", "events.min_area_px"}
 """The recipe's own format number; and a threshold below which no annotator draws a building."""
 DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "events", "vae", "threads", "transitions"}
 """Their default is no value but a behaviour, told in the help text."""
 
-PARAMETERS = inspect.signature(generate, eval_str=True).parameters
+DECLARED = {name: getattr(options, "".join(part.title() for part in name.split("_"))) for name in KEYS}
 
 
 def option(name: str) -> Any:
-    return get_args(PARAMETERS[name].annotation)[1]
+    return get_args(DECLARED[name])[1]
 
 
 def value_of(path: str) -> Any:
@@ -82,21 +50,31 @@ def recipe_fields(model: type[BaseModel] = Recipe, prefix: str = "") -> set[str]
 
 
 def test_every_recipe_field_has_an_option_or_an_excuse() -> None:
-    assert set(FIELDS.values()) | WITHOUT_AN_OPTION == recipe_fields()
-    assert not set(FIELDS.values()) & WITHOUT_AN_OPTION
-    assert set(PARAMETERS) == set(FIELDS) | NOT_IN_THE_RECIPE
+    assert set(KEYS.values()) | WITHOUT_AN_OPTION == recipe_fields()
+    assert not set(KEYS.values()) & WITHOUT_AN_OPTION
+    assert {name for name, key in KEYS.items() if key.rpartition(".")[2] != name} == {"events", "output"}
+    assert set(inspect.signature(generate).parameters) == set(KEYS) | COMMANDS[generate]
 
 
-@pytest.mark.parametrize("name", sorted(set(FIELDS) - {"input"}))
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_share_what_is_declared_once(command: Any) -> None:
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        if name in COMMANDS[command]:
+            continue
+        assert parameter.annotation == DECLARED[name], name
+        if name != "input":
+            assert parameter.default is None, "what is not given is left to the recipe"
+
+
+@pytest.mark.parametrize("name", sorted(set(KEYS) - {"input"}))
 def test_the_shown_default_is_the_recipes(name: str) -> None:
     shown = option(name).show_default
-    default = value_of(FIELDS[name])
-    assert PARAMETERS[name].default is None, "what is not given is left to the recipe"
+    default = value_of(KEYS[name])
     if default is None or default is False:
         assert shown is False
         assert ("[default:" in option(name).help) == (name in DEFAULT_IN_THE_HELP)
         return
-    section, _, field = FIELDS[name].rpartition(".")
+    section, _, field = KEYS[name].rpartition(".")
     values: dict[str, Any] = {"source": {"input": "in"}}
     if section:
         values[section] = values.get(section, {}) | {field: shown}
@@ -105,7 +83,7 @@ def test_the_shown_default_is_the_recipes(name: str) -> None:
     assert build_recipe(values) == DEFAULT, f"--help shows {shown}, the recipe holds {default}"
 
 
-@pytest.mark.parametrize("name", sorted(FIELDS))
+@pytest.mark.parametrize("name", sorted(KEYS))
 def test_every_option_is_explained(name: str) -> None:
     told = option(name)
     assert told.help.endswith((".", "]"))

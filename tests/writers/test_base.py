@@ -73,6 +73,8 @@ def test_dump_refuses_what_json_does_not_have():
         {"images": np.zeros((2, 64, 96, 3), np.float32)},
         {"masks": np.zeros((3, 64, 96), np.uint8)},
         {"masks": np.zeros((2, 64, 96), np.int32)},
+        {"images": None, "masks": np.zeros((2, 64, 96), np.int32)},
+        {"images": None, "masks": np.zeros((1, 64, 96), np.uint8)},
         {"images": np.zeros((1, 64, 96, 3), np.uint8), "masks": np.zeros((1, 64, 96), np.uint8)},
     ],
 )

@@ -44,6 +44,15 @@ def test_facts_are_in_the_text():
     assert "object removal" not in text
 
 
+@pytest.mark.parametrize("layout", ["folder", "parquet"])
+def test_a_card_of_masks_promises_no_images(layout):
+    text = render_card(FACTS | {"layout": layout, "images": False, "model": "", "unchanged": "", "preview": ""})
+    for part in ("without images", "`source_path`", "object creation", "`t1_mask`, `t2_mask`, `change_mask`"):
+        assert part in text, part
+    for part in ("_image", "images/", "`image`", "**Model**", "**Unchanged", "torchange", "conditions the image"):
+        assert part not in text, part
+
+
 def test_missing_sources_are_said():
     text = render_card({"layout": "parquet", "splits": {"train": 1}, "dates": 2})
     assert "Add the images' origin and licence" in text and "None" not in text

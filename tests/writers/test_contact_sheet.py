@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from changen_cli.writers import contact_sheet as module
-from changen_cli.writers.contact_sheet import CREATED, EDITED, REMOVED, ContactSheet, contact_sheet
+from changen_cli.writers.contact_sheet import ContactSheet, contact_sheet
+from changen_cli.writers.drawing import CREATED, EDITED, REMOVED, kind_map
 
 
 def pixels(path):
@@ -36,11 +37,11 @@ def test_shows_dates_masks_and_changes(make, schema, tmp_path):
 
 def test_created_and_removed_pixels_are_told_apart(make):
     sample = make(2, dates=3)
-    created, removed = (module._kind_map(sample, t) for t in range(2))
+    created, removed = (kind_map(sample, t) for t in range(2))
     np.testing.assert_array_equal(created == 1, sample.change_masks[0])
     np.testing.assert_array_equal(removed == 2, sample.change_masks[1])
     unlogged = dataclasses.replace(sample, events=[])
-    np.testing.assert_array_equal(module._kind_map(unlogged, 0) == 3, sample.change_masks[0])
+    np.testing.assert_array_equal(kind_map(unlogged, 0) == 3, sample.change_masks[0])
 
 
 def test_largest_events_include_every_kind(make):
@@ -70,6 +71,15 @@ def test_the_legend_explains_edits_of_the_samples_shown(make, schema, tmp_path):
     forward = contact_sheet([edited, plain], schema, tmp_path / "a.png", max_samples=1, cell_px=80)
     backward = contact_sheet([plain, edited], schema, tmp_path / "b.png", max_samples=1, cell_px=80)
     assert forward.read_bytes() == backward.read_bytes()
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (40, 96)])
+def test_samples_without_images_show_their_masks(make, schema, tmp_path, shape):
+    sample = dataclasses.replace(make(1, dates=3, shape=shape), images=None)
+    image = pixels(contact_sheet([sample], schema, tmp_path / "sheet.png", cell_px=96))[100:]
+    assert has(image, CREATED) and has(image, REMOVED) and has(image, schema.colors[1])
+    rows = [image[y].tobytes() for y in range(image.shape[0])]
+    assert any(sample.scene.image[20].tobytes() in row for row in rows), "the source, pixel for pixel"
 
 
 def test_add_says_what_it_keeps(make, schema):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -48,6 +49,21 @@ def test_pixels_events_and_rows_come_back(make, schema, tmp_path):
     assert row["event_count"] == 2
     expected = 3 + 3 + 2 + 1 + 1
     assert len(files(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("dates", [2, 3])
+def test_samples_without_images(make, schema, tmp_path, dates):
+    sample = make(1, dates=dates)
+    write_all(tmp_path / "whole", schema, [sample])
+    write_all(tmp_path / "masks", schema, [dataclasses.replace(sample, images=None)])
+    whole, masks = files(tmp_path / "whole"), files(tmp_path / "masks")
+    assert {
+        name: data for name, data in whole.items() if "/images/" not in name and "metadata" not in name
+    }.items() <= masks.items()
+    assert len(masks) == len(whole) - dates
+    row, expected = (json.loads(found["train/metadata.jsonl"]) for found in (masks, whole))
+    assert row == {key: value for key, value in expected.items() if "image_file" not in key}
+    assert list(row) == [key for key in expected if key in row]
 
 
 def test_two_dates_give_the_pair_columns(make, schema, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -36,6 +37,16 @@ def test_pair_columns_come_first_and_masks_are_single_band_png(make, schema, tmp
     image = Image.open(io.BytesIO(cell["bytes"]))
     assert (image.format, image.mode, cell["path"]) == ("PNG", "L", "scene1_v0_t0_mask.png")
     assert list(files(tmp_path)) == ["data/train-00000-of-00001.parquet"]
+
+
+@pytest.mark.parametrize("dates", [2, 4])
+def test_samples_without_images_leave_their_columns_out(make, schema, tmp_path, dates):
+    samples = [make(i, dates=dates) for i in range(2)]
+    (whole,) = write_all(tmp_path / "whole", schema, samples)
+    (masks,) = write_all(tmp_path / "masks", schema, [dataclasses.replace(sample, images=None) for sample in samples])
+    expected, table = pq.read_table(whole), pq.read_table(masks)
+    assert table.column_names == [name for name in expected.column_names if not name.endswith("_image")]
+    assert table.to_pylist() == expected.select(table.column_names).to_pylist()
 
 
 def test_readable_as_torchange_reads_it(make, schema, tmp_path, offline):

@@ -1,0 +1,250 @@
+"""Options of commands, each declared once with the recipe's key it sets.
+
+A command names those it takes as parameters, all with default None: what is not given is left to the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from changen_cli.cli.common import split_list
+
+if TYPE_CHECKING:
+    from changen_cli.core.recipe import Recipe
+
+SOURCE, EVENTS, IMAGES, RUN, OUTPUT = "Source", "Events", "Images", "Run", "Output"
+
+KEYS = {
+    "input": "source.input",
+    "layout": "source.layout",
+    "classes": "source.classes",
+    "res": "source.res",
+    "upsample": "source.upsample",
+    "bands": "source.bands",
+    "proposals": "source.proposals",
+    "sam_model": "source.sam_model",
+    "max_skipped": "source.max_skipped",
+    "limit": "limit",
+    "events": "events.kinds",
+    "transitions": "events.transitions",
+    "steps": "events.steps",
+    "change_area": "events.change_area",
+    "negatives": "events.negatives",
+    "variants": "variants",
+    "seed": "seed",
+    "model": "synthesis.model",
+    "vae": "synthesis.vae",
+    "scheduler": "synthesis.scheduler",
+    "inference_steps": "synthesis.inference_steps",
+    "start": "synthesis.start",
+    "strength": "synthesis.strength",
+    "guidance_ratio": "synthesis.guidance_ratio",
+    "guidance_scale": "synthesis.guidance_scale",
+    "extent": "synthesis.extent",
+    "unchanged": "synthesis.unchanged",
+    "batch_size": "run.batch_size",
+    "device": "run.device",
+    "dtype": "run.dtype",
+    "threads": "run.threads",
+    "output": "output.path",
+    "format": "output.format",
+    "overwrite": "output.overwrite",
+}
+"""Parameter of a command → key of the recipe."""
+
+_LISTS = frozenset({"classes", "bands", "events"})
+"""Given as one text with commas."""
+
+
+def make_recipe(given: Mapping[str, Any]) -> Recipe:
+    """Make the recipe a command was given.
+
+    Args:
+        given: The command's parameters, its ``locals()``; names that are not in :data:`KEYS` are its own.
+
+    Raises:
+        UsageError: Naming the option, what is wrong with it and the value given.
+    """
+    from changen_cli.core.recipe import build_recipe
+
+    values: dict[str, Any] = {}
+    for name, key in KEYS.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        if name in _LISTS:
+            value = split_list(value)
+        section, _, field = key.rpartition(".")
+        holder = values.setdefault(section, {}) if section else values
+        holder[field] = str(value) if isinstance(value, Path) else value
+    return build_recipe(values)
+
+
+def _option(*names: str, help: str, panel: str, default: str | None = None) -> Any:
+    """An option that is left to the recipe's default unless given; ``default`` is only shown."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=default or False)
+
+
+Input = Annotated[
+    Path,
+    _option(
+        "--input",
+        "-i",
+        help="Folder of images: xBD/xView2 tree, or images/ beside masks/, or images alone.",
+        panel=SOURCE,
+    ),
+]
+Layout = Annotated[
+    Literal["xbd", "pairs", "images"] | None,
+    _option("--layout", help="Folder layout. \\[default: detected]", panel=SOURCE),
+]
+Classes = Annotated[
+    str | None,
+    _option("--classes", help="Class names of the masks in id order, e.g. background,building,road.", panel=SOURCE),
+]
+Res = Annotated[
+    int | None,
+    _option("--res", help="Tile size in px; larger scenes are tiled. \\[default: whole, up to 1024]", panel=SOURCE),
+]
+Upsample = Annotated[
+    bool | None, _option("--upsample", help="Enlarge scenes smaller than --res instead of skipping.", panel=SOURCE)
+]
+Bands = Annotated[
+    str | None,
+    _option("--bands", help="Bands for red,green,blue from 1, e.g. 4,3,2. \\[default: by colour tag]", panel=SOURCE),
+]
+Proposals = Annotated[
+    Literal["auto", "regions", "sam", "none"] | None,
+    _option(
+        "--proposals",
+        help="How objects are found in images without masks; auto is regions, none refuses them.",
+        panel=SOURCE,
+        default="auto",
+    ),
+]
+SamModel = Annotated[
+    str | None,
+    _option(
+        "--sam-model",
+        help="Segment Anything model of --proposals sam: path or Hub id.",
+        panel=SOURCE,
+        default="facebook/sam-vit-base",
+    ),
+]
+MaxSkipped = Annotated[
+    str | None,
+    _option("--max-skipped", help="Share of broken scenes that is still a success.", panel=SOURCE, default="20%"),
+]
+Limit = Annotated[
+    int | None, _option("--limit", help="Stop after this many scenes; a tile counts as one.", panel=SOURCE)
+]
+
+Events = Annotated[
+    str | None,
+    _option(
+        "--events",
+        help=(
+            "Kinds of events: create and remove buildings; transition, land cover that becomes another. "
+            "\\[default: create,remove; without masks remove]"
+        ),
+        panel=EVENTS,
+    ),
+]
+Transitions = Annotated[
+    str | None,
+    _option(
+        "--transitions",
+        help=(
+            "Which class becomes which, and how often: openearthmap, urbanisation, deforestation, flood, or a YAML "
+            "file such as rates: {tree: {bareland: 0.1}}. \\[default: openearthmap]"
+        ),
+        panel=EVENTS,
+    ),
+]
+Steps = Annotated[
+    int | None, _option("--steps", help="Steps of change; a series has one date more.", panel=EVENTS, default="1")
+]
+ChangeArea = Annotated[
+    str | None, _option("--change-area", help="Share of pixels that change per step.", panel=EVENTS, default="2-10%")
+]
+Negatives = Annotated[
+    str | None, _option("--negatives", help="Share of samples in which nothing changes.", panel=EVENTS, default="0%")
+]
+Variants = Annotated[int | None, _option("--variants", help="Samples per scene.", panel=EVENTS, default="1")]
+Seed = Annotated[int | None, _option("--seed", help="Seed of everything random.", panel=EVENTS, default="0")]
+
+Model = Annotated[
+    str | None,
+    _option("--model", "-m", help="Bundled model, path, or Hub id org/name.", panel=IMAGES, default="changen-mini"),
+]
+Vae = Annotated[
+    str | None,
+    _option("--vae", help="Autoencoder of a model of latents: path or Hub id. \\[default: its own]", panel=IMAGES),
+]
+Scheduler = Annotated[
+    Literal["dpm++", "ddim", "iddpm"] | None, _option("--scheduler", help="Sampler.", panel=IMAGES, default="dpm++")
+]
+InferenceSteps = Annotated[
+    int | None, _option("--inference-steps", help="Steps of the whole noise schedule.", panel=IMAGES, default="10")
+]
+Start = Annotated[
+    Literal["exemplar", "noise"] | None,
+    _option("--start", help="Start from real pixels, or from pure noise.", panel=IMAGES, default="exemplar"),
+]
+Strength = Annotated[
+    float | None, _option("--strength", help="Noise put on an exemplar start, 0 to 1.", panel=IMAGES, default="0.1")
+]
+GuidanceRatio = Annotated[
+    float | None,
+    _option("--guidance-ratio", help="Share of steps that hold unchanged pixels.", panel=IMAGES, default="1.0"),
+]
+GuidanceScale = Annotated[
+    float | None,
+    _option("--guidance-scale", help="Classifier-free guidance; 1 leaves it out.", panel=IMAGES, default="1.0"),
+]
+Extent = Annotated[
+    Literal["windows", "full"] | None,
+    _option("--extent", help="Denoise windows around the change, or the full tile.", panel=IMAGES, default="windows"),
+]
+Unchanged = Annotated[
+    Literal["exact", "reacquired"] | None,
+    _option(
+        "--unchanged",
+        help="Unchanged pixels: bit-identical, or every date re-acquired.",
+        panel=IMAGES,
+        default="reacquired",
+    ),
+]
+
+BatchSize = Annotated[
+    int | None, _option("--batch-size", help="Scenes whose windows are pooled.", panel=RUN, default="4")
+]
+Device = Annotated[str | None, _option("--device", help="cpu, cuda, cuda:1, mps.", panel=RUN, default="auto")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16"] | None,
+    _option("--dtype", help="Precision; auto is bfloat16 on CUDA.", panel=RUN, default="auto"),
+]
+Threads = Annotated[
+    int | None, _option("--threads", help="CPU threads of the model. \\[default: cores - 1]", panel=RUN)
+]
+
+Output = Annotated[
+    Path | None, _option("--output", "-o", help="Where to write. \\[default: INPUT-changen]", panel=OUTPUT)
+]
+Format = Annotated[
+    Literal["folder", "parquet"] | None,
+    _option("--format", help="Image files, or Parquet shards.", panel=OUTPUT, default="folder"),
+]
+Overwrite = Annotated[
+    bool | None, _option("--overwrite", help="Replace an earlier run in the output folder.", panel=OUTPUT)
+]
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be made, how long and how large.", rich_help_panel=RUN)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.", rich_help_panel=OUTPUT)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.", rich_help_panel=OUTPUT)]

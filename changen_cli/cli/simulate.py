@@ -1,0 +1,44 @@
+"""``changen simulate``: masks only."""
+
+from __future__ import annotations
+
+from changen_cli.cli import options
+from changen_cli.cli.common import make_progress
+from changen_cli.cli.generate import tell
+
+
+def simulate(
+    input: options.Input,
+    output: options.Output = None,
+    steps: options.Steps = None,
+    res: options.Res = None,
+    layout: options.Layout = None,
+    classes: options.Classes = None,
+    bands: options.Bands = None,
+    upsample: options.Upsample = None,
+    limit: options.Limit = None,
+    proposals: options.Proposals = None,
+    sam_model: options.SamModel = None,
+    max_skipped: options.MaxSkipped = None,
+    events: options.Events = None,
+    transitions: options.Transitions = None,
+    change_area: options.ChangeArea = None,
+    negatives: options.Negatives = None,
+    variants: options.Variants = None,
+    seed: options.Seed = None,
+    format: options.Format = None,
+    overwrite: options.Overwrite = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make masks, change masks and event logs only: those generate would make, without images and in little time.
+
+    Example: changen simulate --input ./xview2 --steps 3 --res 1024 --output ./masks
+    """
+    recipe = options.make_recipe(locals())
+
+    from changen_cli.workflows.simulate import simulate_dataset
+
+    with make_progress(quiet=quiet) as progress:
+        made = simulate_dataset(recipe, progress)
+    tell(made, quiet=quiet, as_json=as_json)

@@ -1,0 +1,39 @@
+"""Masks only: the change series of a run without its images, for users who pair them with their own."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from changen_cli.core.recipe import Recipe
+from changen_cli.workflows.plans import Plan, as_sample
+from changen_cli.workflows.progress import Progress, Silent
+from changen_cli.workflows.run import Finish, Run, RunResult
+
+
+def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunResult:
+    """Make the masks, change masks and event logs of a dataset as the recipe says, and no images.
+
+    They are those of :func:`~changen_cli.workflows.generate.generate` with the same recipe, byte for byte. What the
+    recipe says about synthesis plays no part, but for ``start``: from pure noise transitions may lead to any class.
+
+    Args:
+        recipe: What to make.
+        progress: Who wants to know how far it is.
+
+    Returns:
+        What was made, and what was not.
+
+    Raises:
+        UsageError: When the input cannot be used as asked; nothing is written.
+        OutputError: When the output folder may not be written to; nothing is touched.
+        IncompleteError: When no sample could be made, and nothing is left behind; or when more scenes failed than
+            allowed, and what was made is kept.
+        KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
+    """
+    run = Run(recipe, progress or Silent())
+    run.collect()
+
+    def draw(plans: list[Plan]) -> list[Finish]:
+        return [partial(as_sample, plan, recipe) for plan in plans]
+
+    return run.go(draw)
