@@ -84,7 +84,8 @@ def generate(
         option(
             "--events",
             help=(
-                "Kinds of events: create and remove buildings; transition, land cover that becomes another. "
+                "Kinds of events: create and remove buildings; damage, buildings hit by a disaster; transition, land "
+                "cover that becomes another. "
                 "\\[default: create,remove; without masks remove]"
             ),
             panel=_EVENTS,
@@ -100,6 +101,14 @@ def generate(
             ),
             panel=_EVENTS,
         ),
+    ] = None,
+    disaster: Annotated[
+        Literal["wind", "flood", "fire", "earthquake"] | None,
+        option("--disaster", help="What damages buildings. \\[default: wind]", panel=_EVENTS),
+    ] = None,
+    rebuild: Annotated[
+        str | None,
+        option("--rebuild", help="Share of the damaged buildings rebuilt per step.", panel=_EVENTS, default="0%"),
     ] = None,
     change_area: Annotated[
         str | None,
@@ -209,6 +218,8 @@ def generate(
         "events": {
             "kinds": split_list(events),
             "transitions": transitions,
+            "disaster": disaster,
+            "rebuild": rebuild,
             "steps": steps,
             "change_area": change_area,
             "negatives": negatives,

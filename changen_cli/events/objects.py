@@ -58,10 +58,10 @@ def remove(step: Step, budget_px: float, over: float) -> str:
 
 
 def removable(step: Step) -> npt.NDArray[np.intp]:
-    """Rows of the objects that may go: those created in the series stay, or a date shows what none explains."""
+    """Rows of the objects that may change: those created in the series stay, or a date shows what none explains."""
     objects = step.state.objects
     open_ = (objects.numbers < step.state.first_created) & (objects.areas_px >= step.rules.min_area_px)
-    open_[step.removed] = False
+    open_[[*step.removed, *step.altered]] = False
     return np.flatnonzero(open_)
 
 
@@ -85,7 +85,7 @@ def create(step: Step) -> None:
     typical = float(np.sqrt(np.median(objects.areas_px))) if len(objects) else 24.0
     # The gap is kept to everything that is no ground: houses keep off roads and shores, too.
     taken = dilate(~step.ground[state.mask] | (state.instances > 0), rules.min_gap_px)
-    sites = SiteMap(taken | state.settled, state.mask == step.building, rules.min_gap_px, 2 * typical)
+    sites = SiteMap(taken | state.settled, step.built[state.mask], rules.min_gap_px, 2 * typical)
     misses, room = 0, math.inf
     while step.owes() and misses < _MAX_MISSES:
         ceiling = min(step.left_px + AIM * step.target_px, room)

@@ -21,7 +21,7 @@ from changen_cli.core.manifest import Manifest, Status, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import EventKind, Exemplar, Skip, Texture, TimeSeries, UInt8Array
-from changen_cli.workflows.ledger import UNCHANGED, Ledger, card_facts, labels_note
+from changen_cli.workflows.ledger import UNCHANGED, Ledger, card_facts, damage_facts, labels_note
 from changen_cli.workflows.plans import (
     Plan,
     drawable_anywhere,
@@ -142,7 +142,7 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
             allowed, and what was made is kept.
         KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
     """
-    from changen_cli.synthesis.synthesiser import Synthesiser
+    from changen_cli.synthesis.synthesiser import Synthesiser, knows_damage
     from changen_cli.writers.classes import write_classes
 
     progress = progress or Silent()
@@ -163,6 +163,9 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     textures = build_textures(source) if recipe.events.transitions else []
     for line in _transitions(source, recipe, textures):
         progress.note(line)
+    told = damage_facts(recipe, knows_damage(pipeline))
+    if told:
+        progress.note(f"damage: {told['note']}")
     manifest = new_manifest(
         recipe,
         source={
@@ -171,6 +174,7 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
             "description": source.describe(),
             "labels": labels_note(recipe, source.schema),
             "event_kinds": list(kinds),
+            **({"damage": told} if told else {}),
         },
         model=model,
         unchanged_pixels=UNCHANGED[recipe.synthesis.unchanged],
@@ -206,7 +210,8 @@ def _roles(source: Source, recipe: Recipe, kinds: tuple[EventKind, ...]) -> str:
         return f"changes: {names[1]} ({', '.join(kinds)}); masks are {labels_note(recipe, source.schema)}"
     barred = ", ".join(names[index] for index in source.schema.forbidden_ids) or "no class is named like road or water"
     building = source.schema.building_id
-    return f"changes: {names[building] if building is not None else 'nothing'}; never built on: {barred}"
+    changing = "nothing" if building is None else "building" if source.schema.damage_ids else names[building]
+    return f"changes: {changing}; never built on: {barred}"
 
 
 def _transitions(source: Source, recipe: Recipe, textures: list[Texture]) -> list[str]:
@@ -254,9 +259,12 @@ class _Run:
 
     def loop(self) -> None:
         """Take a batch of plans, draw its dates, hand it to the writing thread."""
+        from changen_cli.synthesis.synthesiser import knows_damage
+
         size = self.recipe.run.batch_size
         pending: list[Future[None]] = []
-        samples = plan_samples(self.source, self.recipe, self.exemplars, self.textures)
+        safe = not knows_damage(self.synthesiser.pipeline)
+        samples = plan_samples(self.source, self.recipe, self.exemplars, self.textures, safe)
         plans = read_ahead(samples, depth=2 * size)
         pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         try:

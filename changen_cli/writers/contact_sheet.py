@@ -65,7 +65,7 @@ class ContactSheet:
         self.cell_px = cell_px
         self.title = title
         self._blocks: dict[tuple[int, str], Image.Image] = {}
-        self._edited: set[tuple[int, str]] = set()  # samples with transitions: only then the legend explains them
+        self._edited: set[tuple[int, str]] = set()  # samples with edits: only then the legend explains them
 
     def add(self, sample: TimeSeries) -> bool:
         """Render ``sample`` if it belongs on the sheet; return whether it (still) does."""
@@ -76,7 +76,7 @@ class ContactSheet:
                 return False
             del self._blocks[last]
         self._blocks[key] = self._block(sample)
-        if any(event.kind == "transition" for event in sample.events):
+        if any(event.kind in ("transition", "damage") for event in sample.events):
             self._edited.add(key)
         return True
 
@@ -199,7 +199,7 @@ class ContactSheet:
             word = {"create": "created", "remove": "removed"}.get(event.kind, "edited")
             color = dict(_KINDS)[word]
             told = f"{word}, {event.area_px:,} px"
-            if event.kind == "transition":  # the classes say more than the area, and there is no room for both
+            if word == "edited":  # the classes say more than the area, and there is no room for both
                 told = " to ".join(self.schema.names[index] for index in (event.from_class, event.to_class))
             # On the middle panel: the images stay clean.
             _tag(draw, (x0 + size + _GAP + 5, y + 5), f"t{t} to t{t + 1}: {told}", color, size - 10)
@@ -218,7 +218,7 @@ def _summary(sample: TimeSeries) -> str:
     """Return e.g. ``3 created, 2 removed, 4.1 % of the tile changed``."""
     counts = {
         word: sum(e.kind == kind for e in sample.events)
-        for kind, word in (("create", "created"), ("remove", "removed"))
+        for kind, word in (("create", "created"), ("remove", "removed"), ("damage", "damaged"))
     }
     other = len(sample.events) - sum(counts.values())
     parts = [f"{n} {word}" for word, n in counts.items() if n] + ([f"{other} edited"] if other else [])

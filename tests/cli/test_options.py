@@ -29,6 +29,8 @@ FIELDS = {
     "max_skipped": "source.max_skipped",
     "events": "events.kinds",
     "transitions": "events.transitions",
+    "disaster": "events.disaster",
+    "rebuild": "events.rebuild",
     "change_area": "events.change_area",
     "negatives": "events.negatives",
     "variants": "variants",
@@ -53,7 +55,7 @@ FIELDS = {
 NOT_IN_THE_RECIPE = {"dry_run", "quiet", "as_json"}
 WITHOUT_AN_OPTION = {"version", "events.min_area_px"}
 """The recipe's own format number; and a threshold below which no annotator draws a building."""
-DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "events", "vae", "threads", "transitions"}
+DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "events", "vae", "threads", "transitions", "disaster"}
 """Their default is no value but a behaviour, told in the help text."""
 
 PARAMETERS = inspect.signature(generate, eval_str=True).parameters
