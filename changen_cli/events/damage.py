@@ -76,7 +76,7 @@ def worsen(step: Step) -> None:
         if not np.isfinite(next_[index]) or left_px <= AIM * step.target_px:
             break
         area = int(objects.areas_px[rows[index]])
-        if area <= left_px + spare_px and area < 2 * left_px:  # else it would lead away from the target
+        if area <= left_px + spare_px:
             picked.append(index)
             left_px, extent = left_px - area, float(next_[index])
     for index in picked:
