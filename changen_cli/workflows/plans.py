@@ -81,7 +81,7 @@ def open_labelled_source(recipe: Recipe) -> Source:
     if source.schema.building_id is None and set(event_kinds(recipe, source.schema)) != {"transition"}:
         raise UsageError(
             f"--classes {shown} has no building class",
-            "Buildings are what is created and removed: name one class building, or use --events transition",
+            "Buildings are what is created, removed and damaged: name one class building, or use --events transition",
         )
     if recipe.events.disaster is not None:
         try:

@@ -60,9 +60,10 @@ def test_order_of_arrival_does_not_matter(make, schema, tmp_path, limit):
     assert (forward.read_bytes() == one.read_bytes()) is (limit == 1)
 
 
-def test_the_legend_explains_edits_of_the_samples_shown(make, schema, tmp_path):
+@pytest.mark.parametrize("kind", ["transition", "damage"])
+def test_the_legend_explains_edits_of_the_samples_shown(make, schema, tmp_path, kind):
     edited, plain = make(1), make(0)
-    edited = dataclasses.replace(edited, events=[dataclasses.replace(e, kind="transition") for e in edited.events])
+    edited = dataclasses.replace(edited, events=[dataclasses.replace(e, kind=kind) for e in edited.events])
     shown = pixels(contact_sheet([edited], schema, tmp_path / "edited.png", cell_px=96))
     assert has(shown[:100], EDITED) and not has(
         pixels(contact_sheet([plain], schema, tmp_path / "p.png"))[:100], EDITED
