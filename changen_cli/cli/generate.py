@@ -27,6 +27,8 @@ def generate(
     max_skipped: options.MaxSkipped = None,
     events: options.Events = None,
     transitions: options.Transitions = None,
+    disaster: options.Disaster = None,
+    rebuild: options.Rebuild = None,
     change_area: options.ChangeArea = None,
     negatives: options.Negatives = None,
     variants: options.Variants = None,

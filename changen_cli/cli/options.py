@@ -31,6 +31,8 @@ KEYS = {
     "limit": "limit",
     "events": "events.kinds",
     "transitions": "events.transitions",
+    "disaster": "events.disaster",
+    "rebuild": "events.rebuild",
     "steps": "events.steps",
     "change_area": "events.change_area",
     "negatives": "events.negatives",
@@ -148,7 +150,8 @@ Events = Annotated[
     _option(
         "--events",
         help=(
-            "Kinds of events: create and remove buildings; transition, land cover that becomes another. "
+            "Kinds of events: create and remove buildings; grow, rows of new ones built in stages; damage, buildings "
+            "hit by a disaster; transition, land cover that becomes another. "
             "\\[default: create,remove; without masks remove]"
         ),
         panel=EVENTS,
@@ -167,6 +170,14 @@ Transitions = Annotated[
 ]
 Steps = Annotated[
     int | None, _option("--steps", help="Steps of change; a series has one date more.", panel=EVENTS, default="1")
+]
+Disaster = Annotated[
+    Literal["wind", "flood", "fire", "earthquake"] | None,
+    _option("--disaster", help="What damages buildings. \\[default: wind]", panel=EVENTS),
+]
+Rebuild = Annotated[
+    str | None,
+    _option("--rebuild", help="Share of the damaged buildings rebuilt per step.", panel=EVENTS, default="0%"),
 ]
 ChangeArea = Annotated[
     str | None, _option("--change-area", help="Share of pixels that change per step.", panel=EVENTS, default="2-10%")

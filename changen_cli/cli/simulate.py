@@ -22,6 +22,8 @@ def simulate(
     max_skipped: options.MaxSkipped = None,
     events: options.Events = None,
     transitions: options.Transitions = None,
+    disaster: options.Disaster = None,
+    rebuild: options.Rebuild = None,
     change_area: options.ChangeArea = None,
     negatives: options.Negatives = None,
     variants: options.Variants = None,

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from changen_cli.core.damage import Disaster
 from changen_cli.core.errors import UsageError
 from changen_cli.core.transitions import DEFAULT_TRANSITIONS, TransitionTable, load_transitions
 
 Layout = Literal["xbd", "pairs", "images"]
-EventName = Literal["create", "remove", "transition", "grow"]
+EventName = Literal["create", "remove", "transition", "grow", "damage"]
 
 
 class _Section(BaseModel):
@@ -87,6 +88,16 @@ class EventsSection(_Section):
         None, description="rates between classes: a preset's name, a YAML file, or a mapping; openearthmap if not given"
     )
 
+    disaster: Disaster | None = Field(None, description="what damages buildings; wind if not given")
+    rebuild: Share = Field(0.0, description="share of the damaged buildings rebuilt per step")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _profile(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("disaster") is not None:
+            return values
+        return values | {"disaster": "wind" if "damage" in (values.get("kinds") or ()) else None}
+
     @model_validator(mode="before")
     @classmethod
     def _matrix(cls, values: Any) -> Any:
@@ -99,6 +110,9 @@ class EventsSection(_Section):
     def _used(self) -> EventsSection:
         if self.transitions is not None and "transition" not in (self.kinds or ()):
             raise UsageError("--transitions has no effect without the event kind", "Add it: --events transition")
+        asked = [name for name in ("disaster", "rebuild") if getattr(self, name)]
+        if asked and "damage" not in (self.kinds or ()):
+            raise UsageError(f"--{asked[0]} has no effect without the event kind", "Add it: --events damage")
         return self
 
     @field_validator("change_area")

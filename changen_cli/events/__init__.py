@@ -5,6 +5,7 @@ belongs to exactly one logged event.
 """
 
 from changen_cli.events.footprints import Stock, collect_exemplars, stock_library
+from changen_cli.events.hazards import Damage
 from changen_cli.events.regions import ObjectTable, measure_objects, polygon_wkt
 from changen_cli.events.simulate import simulate_series, simulate_step
 from changen_cli.events.state import EventRules, SeriesState, start_series
@@ -12,6 +13,7 @@ from changen_cli.events.surface import unlikely_ground
 from changen_cli.events.transitions import Transitions, resolve_transitions
 
 __all__ = [
+    "Damage",
     "EventRules",
     "ObjectTable",
     "SeriesState",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from changen_cli.core.types import BoolArray, ChangeEvent, EventKind, Exemplar, MaskSeries, Scene, StepReport
+from changen_cli.events.damage import damage, worsen
 from changen_cli.events.edits import transition
 from changen_cli.events.footprints import Stock, stock_library
 from changen_cli.events.growth import grow
@@ -19,6 +20,7 @@ from changen_cli.events.step import TOLERANCE, Step
 
 # Each process serves its kinds. Transitions come last: parts of regions can be cut to end a step exactly.
 _PROCESSES: tuple[tuple[frozenset[EventKind], Callable[[Step], None]], ...] = (
+    (frozenset({"damage"}), damage),
     (frozenset({"create", "remove"}), change_objects),
     (frozenset({"grow"}), grow),
     (frozenset({"transition"}), transition),
@@ -113,3 +115,5 @@ def _spend(step: Step, target_px: float) -> None:
     turns[-1](step)
     if "remove" in wanted and turns[-1] is not change_objects and step.owes() and step.objects_can_change():
         step.shortages.append(remove(step, step.left_px, TOLERANCE))
+    if "damage" in wanted and turns[-1] is not damage and step.owes():
+        worsen(step)

@@ -21,7 +21,7 @@ COMMANDS = {generate: {"dry_run", "quiet", "as_json"}, simulate: {"quiet", "as_j
 """Commands that make a recipe, and the options that are their own."""
 WITHOUT_AN_OPTION = {"version", "events.min_area_px"}
 """The recipe's own format number; and a threshold below which no annotator draws a building."""
-DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "events", "vae", "threads", "transitions"}
+DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "events", "vae", "threads", "transitions", "disaster"}
 """Their default is no value but a behaviour, told in the help text."""
 
 DECLARED = {name: getattr(options, "".join(part.title() for part in name.split("_"))) for name in KEYS}

@@ -139,3 +139,15 @@ def test_the_recipe_keeps_what_a_matrix_says_not_its_name(tmp_path: Path) -> Non
         recipe(events={"transitions": "flood"})
     with pytest.raises(UsageError, match=r"did you mean flood\?"):
         recipe(events={"kinds": ("transition",), "transitions": "floods"})
+
+
+def test_a_disaster_needs_damage_and_damage_has_one() -> None:
+    assert recipe(events={"kinds": ("damage",)}).events.disaster == "wind"
+    first = recipe(events={"kinds": ("damage", "remove"), "disaster": "flood", "rebuild": "20%"})
+    assert (first.events.disaster, first.events.rebuild) == ("flood", 0.2)
+    assert build_recipe(first.model_dump(mode="json")) == first
+    assert first.fingerprint() != recipe(events={"kinds": ("damage", "remove")}).fingerprint()
+    assert recipe().events.disaster is None
+    for given in ({"disaster": "flood"}, {"rebuild": 0.1}, {"kinds": ("remove",), "disaster": "wind"}):
+        with pytest.raises(UsageError, match="has no effect without the event kind"):
+            recipe(events=given)
