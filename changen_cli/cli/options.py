@@ -32,6 +32,7 @@ KEYS = {
     "events": "events.kinds",
     "transitions": "events.transitions",
     "steps": "events.steps",
+    "dates": "events.dates",
     "change_area": "events.change_area",
     "negatives": "events.negatives",
     "variants": "variants",
@@ -56,7 +57,7 @@ KEYS = {
 }
 """Parameter of a command → key of the recipe."""
 
-_LISTS = frozenset({"classes", "bands", "events"})
+_LISTS = frozenset({"classes", "bands", "events", "dates"})
 """Given as one text with commas."""
 
 
@@ -167,6 +168,14 @@ Transitions = Annotated[
 ]
 Steps = Annotated[
     int | None, _option("--steps", help="Steps of change; a series has one date more.", panel=EVENTS, default="1")
+]
+Dates = Annotated[
+    str | None,
+    _option(
+        "--dates",
+        help="Calendar dates of a series, ascending, e.g. 2018-01,2020-06,2023-01; they set --steps.",
+        panel=EVENTS,
+    ),
 ]
 ChangeArea = Annotated[
     str | None, _option("--change-area", help="Share of pixels that change per step.", panel=EVENTS, default="2-10%")

@@ -178,6 +178,7 @@ def as_sample(
         masks=plan.series.masks,
         events=plan.series.events,
         reports=plan.series.reports,
+        calendar=recipe.events.dates or (),
         info={"negative": plan.negative, **(info or {})},
     )
 

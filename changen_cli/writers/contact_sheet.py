@@ -144,7 +144,7 @@ class ContactSheet:
                     alone[any_of(kinds == code, cell)] = color
                 outline_kinds(over, kinds)
                 columns.append((_step(sample, t - 1), GREY, [over, alone]))
-            columns.append((_date(t), INK, [fit(image, cell), paint(nearest(mask, cell), self.schema)]))
+            columns.append((_date(sample, t), INK, [fit(image, cell), paint(nearest(mask, cell), self.schema)]))
         return columns
 
     def _masks(self, sample: TimeSeries, cell: tuple[int, int]) -> list[Column]:
@@ -156,7 +156,7 @@ class ContactSheet:
                 over = pale(painted)
                 outline_kinds(over, kind_map(sample, t - 1), tint=0.5)
                 columns.append((_step(sample, t - 1), GREY, [over]))
-            columns.append((_date(t), INK, [painted]))
+            columns.append((_date(sample, t), INK, [painted]))
         return columns
 
     def _close_ups(
@@ -198,8 +198,9 @@ class ContactSheet:
             tag(draw, (x0 + size + _GAP + 5, y + 5), f"t{t} to t{t + 1}: {told}", color, size - 10)
 
 
-def _date(t: int) -> str:
-    return f"t{t}" + (" (source)" if t == 0 else "")
+def _date(sample: TimeSeries, t: int) -> str:
+    words = [f"t{t}", *sample.calendar[t : t + 1], *(["(source)"] if t == 0 else [])]
+    return " ".join(words)
 
 
 def _step(sample: TimeSeries, t: int) -> str:

@@ -52,7 +52,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
     matrix = tmp_path / "paving.yaml"
     matrix.write_text("growth: 0.9\nrates:\n  background: {road: 0.1}\n")
     done = run(
-        "generate", "-i", pairs_tree, "-o", out, "--steps", 2, "--res", 96, "--layout", "pairs",
+        "generate", "-i", pairs_tree, "-o", out, "--steps", 2, "--dates", "2018, 2020-06,2023-01-15", "--res", 96, "--layout", "pairs",
         "--classes", "background, building, road", "--bands", "3,2,1", "--upsample", "--limit", 1,
         "--proposals", "none", "--sam-model", "some/sam",
         "--max-skipped", "30%", "--events", "create,transition", "--transitions", matrix, "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
@@ -69,7 +69,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
             "upsample": True, "bands": [3, 2, 1], "proposals": "none", "sam_model": "some/sam", "max_skipped": 0.3,
         },
         "events": {
-            "kinds": ["create", "transition"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,
+            "kinds": ["create", "transition"], "dates": ["2018", "2020-06", "2023-01-15"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,
             "transitions": {"name": "paving", "description": "", "rates": {"background": {"road": 0.1}}, "growth": 0.9},
         },
         "synthesis": {
@@ -129,6 +129,10 @@ def test_dry_run_writes_nothing(xbd_tree, quick) -> None:
         (["--input", "{tree}", "--events", "demolish"], 2, "events.kinds"),
         (["--input", "{tree}", "--strength", "1.5"], 2, "synthesis.strength"),
         (["--input", "{tree}", "--steps", "0"], 2, "events.steps"),
+        (["--input", "{tree}", "--dates", "2020,2018"], 2, "--dates): dates ascend"),
+        (["--input", "{tree}", "--dates", "2018"], 2, "two dates or more"),
+        (["--input", "{tree}", "--dates", "2018,spring"], 2, "'spring' is no date"),
+        (["--input", "{tree}", "--dates", "2018,2019", "--steps", "2"], 2, "Leave out --steps"),
         (["--input", "{tree}", "--bands", "a,b,c"], 2, "source.bands"),
         (["--input", "{tree}", "--res", "3"], 2, "source.res"),
         (["--input", "{tree}", "--device", "cuda:99"], 2, "--device cpu"),
