@@ -22,7 +22,7 @@ Box = tuple[int, int, int, int]
 GeoTransform = tuple[float, float, float, float, float, float]
 """Affine coefficients ``(a, b, c, d, e, f)``: x = a*col + b*row + c, y = d*col + e*row + f (rasterio order)."""
 
-EventKind = Literal["create", "remove", "transition"]
+EventKind = Literal["create", "remove", "transition", "grow"]
 
 IGNORE = 255
 """Semantic mask value of pixels whose class is unknown. It never changes and is never a target."""
@@ -241,6 +241,7 @@ class ChangeEvent:
         polygon: WKT in pixel coordinates ``(col row)`` along pixel edges; filling it gives exactly the changed pixels.
         from_areas_px: Changed pixels by class before.
         placement: For a creation, and for ground that became a building, the exemplar and its placement.
+        stage: Of a building under construction: ``"cleared"``, ``"foundation"`` or ``"roof"``.
     """
 
     object_id: str
@@ -254,6 +255,7 @@ class ChangeEvent:
     polygon: str
     from_areas_px: dict[int, int]
     placement: Placement | None = None
+    stage: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from changen_cli.core.types import BoolArray, Box, TransitionReport
 from changen_cli.events.budget import creation_size
 from changen_cli.events.objects import removable
 from changen_cli.events.parcels import OpenGround, Shape
-from changen_cli.events.placement import MIRROR_SHARE, Laid, lay_at
+from changen_cli.events.placement import MIRROR_SHARE, Laid, lay_at, neighbour_orientation
 from changen_cli.events.regions import crop, dilate, pad_box
 from changen_cli.events.step import AIM, TOLERANCE, Step
 from changen_cli.events.transitions import Demand, drawable_classes
@@ -27,7 +27,7 @@ def transition(step: Step) -> None:
     state, rules = step.state, step.rules
     assert rules.transitions is not None  # the rules see to it
     # Pixels of an instance change with it or not at all, whatever class a tree above them has.
-    closed = state.settled | (step.mask != state.mask) | ((state.instances > 0) & (state.mask != step.building))
+    closed = step.closed | ((state.instances > 0) & (state.mask != step.building))
     ground = OpenGround(state.mask, closed)
     areas = ground.areas_px()
     drawable = drawable_classes(areas, rules.drawable)
@@ -113,7 +113,8 @@ def _building_transition(step: Step, ground: OpenGround, of: int, to: int) -> in
             return 0
         exemplar, scale = choice
         mirrored = bool(rng.random() < MIRROR_SHARE)
-        laid = lay_at(np.asarray(seed), exemplar, scale, mirrored, blocked, step.added)
+        direction = neighbour_orientation(step.added, np.asarray(seed))
+        laid = lay_at(np.asarray(seed), exemplar, scale, mirrored, blocked, direction)
         fits = laid is not None and least_px <= laid.footprint.sum() <= left_px + TOLERANCE * step.target_px
         if laid is not None and fits and _stands_free(step, laid.box, laid.footprint):
             ground.take(laid.box, laid.footprint)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from changen_cli.events.budget import creation_size, pick_removals
 from changen_cli.events.placement import Laid, SiteMap, lay
-from changen_cli.events.regions import class_counts, dilate, ground_around
+from changen_cli.events.regions import class_counts, dilate, ground_around, road_pixels
 from changen_cli.events.step import AIM, TOLERANCE, Step
 
 _MAX_REMOVED_SHARE = 0.6  # of the buildings present, in one step
@@ -80,12 +80,7 @@ def create(step: Step) -> None:
     if not step.stock.exemplars:
         step.shortages.append("the exemplar library is empty")
         return
-    state, rules = step.state, step.rules
-    objects = state.objects
-    typical = float(np.sqrt(np.median(objects.areas_px))) if len(objects) else 24.0
-    # The gap is kept to everything that is no ground: houses keep off roads and shores, too.
-    taken = dilate(~step.ground[state.mask] | (state.instances > 0), rules.min_gap_px)
-    sites = SiteMap(taken | state.settled, state.mask == step.building, rules.min_gap_px, 2 * typical)
+    rules, sites = step.rules, free_sites(step)
     misses, room = 0, math.inf
     while step.owes() and misses < _MAX_MISSES:
         ceiling = min(step.left_px + AIM * step.target_px, room)
@@ -96,20 +91,28 @@ def create(step: Step) -> None:
             misses, room = misses + 1, math.inf
             continue
         exemplar, scale = choice
-        laid = lay(exemplar, scale, sites, step.added, step.rng)
+        laid = lay(exemplar, scale, sites, step.habits, step.rng)
         # Nearest-neighbour sampling may shift a small footprint's area by a few pixels.
         most_px = step.left_px + TOLERANCE * step.target_px
         if laid is None or not rules.min_area_px <= laid.footprint.sum() <= most_px:
             misses, room = misses + 1, 0.9 * exemplar.area_px * scale**2  # try something smaller
             continue
         misses, room = 0, math.inf
-        sites.occupy(laid.box, laid.footprint)
+        sites.occupy(laid)
         create_object(step, laid)
     step.shortages.append(
         f"no free ground for another {rules.schema.building_name}"
         if misses
         else f"no exemplar fits the {step.left_px:.0f} px that remain"
     )
+
+
+def free_sites(step: Step) -> SiteMap:
+    """The ground a step may still build on."""
+    state, gap_px = step.state, step.rules.min_gap_px
+    # The gap is kept to everything that is no ground: houses keep off roads and shores, too.
+    taken = dilate(~step.ground[state.mask] | (step.instances > 0) | (state.instances > 0), gap_px) | step.closed
+    return SiteMap(taken, step.instances, step.added, road_pixels(state.mask, step.rules.schema), gap_px)
 
 
 def create_object(step: Step, laid: Laid) -> int:

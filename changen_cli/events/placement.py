@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from changen_cli.core.types import BoolArray, Box, Exemplar, Placement
+from changen_cli.core.types import BoolArray, Box, Exemplar, Int32Array, Placement
+from changen_cli.events.habits import Habits
 from changen_cli.events.regions import FloatArray, ObjectTable, crop, dilate, oriented_extent, pad_box, tighten
 
+Values = TypeVar("Values", BoolArray, Int32Array)
+
 _BLOCK = 4  # free ground is searched on a map reduced by this factor and verified at full resolution
-_FAR_WEIGHT = 0.002  # preference of a site far from every building, against 1 right beside one
 _NEIGHBOURS = 4
 MIRROR_SHARE = 0.15
-_TIGHT_SITES, _ROOMY_SITES = 8, 4  # tried per exemplar
+_DRAWN = 256  # blocks looked at for one object; so many of them, at most, are tried
+_TRIED = 6
+_COMPARED = 2
+_SLACK = (0.15, 0.5, 2.0)  # how far the distance asked for may be missed, in sizes of the object, in turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,81 +47,173 @@ class SiteMap:
 
     Attributes:
         blocked: bool ``[H, W]``, True where no footprint may lie; objects count with their gap.
-        clearance_px: float64 ``[H/4, W/4]``, distance of a block to the nearest blocked one or to the border.
+        clearance_px: float32 ``[H/4, W/4]``, distance of a block to the nearest blocked one or to the border.
+        near_px: float32 ``[H/4, W/4]``, distance to the nearest object; infinite without any.
+        angle_rad: float32 ``[H/4, W/4]``, the direction of that object.
+        road_px: float32 ``[H/4, W/4]``, distance to the nearest road; None without any.
     """
 
-    def __init__(self, blocked: BoolArray, buildings: BoolArray, gap_px: int, near_px: float) -> None:
+    def __init__(
+        self, blocked: BoolArray, instances: Int32Array, objects: ObjectTable, road: BoolArray, gap_px: int
+    ) -> None:
         """Build the map.
 
         Args:
             blocked: bool ``[H, W]``, ground nothing may cover, gaps included; becomes this map's own.
-            buildings: bool ``[H, W]``, what new objects prefer to stand beside.
+            instances: int32 ``[H, W]``, the objects new ones stand beside.
+            objects: Their directions.
+            road: bool ``[H, W]``, pixels of roads.
             gap_px: Free pixels kept between two objects, along rows, columns and diagonals.
-            near_px: Distance from the buildings within which most sites are drawn.
         """
-        self.blocked, self.gap_px, self.near_px = blocked, gap_px, near_px
+        self.blocked, self.gap_px = blocked, gap_px
         coarse = np.pad(_block_any(self.blocked, fill=True), 1, constant_values=True)
-        self.clearance_px = ndimage.distance_transform_edt(~coarse)[1:-1, 1:-1] * _BLOCK
-        taken = _block_any(buildings, fill=False)
-        # Without any building the distance transform has no meaning: every site is equally far.
-        near = ndimage.distance_transform_edt(~taken) * _BLOCK if taken.any() else np.full(taken.shape, np.inf)
-        self._weight = self._preference(near**2)
+        self.clearance_px = (ndimage.distance_transform_edt(~coarse)[1:-1, 1:-1] * _BLOCK).astype(np.float32)
+        self.near_px = np.full(self.clearance_px.shape, np.inf, dtype=np.float32)
+        self.angle_rad = np.zeros(self.clearance_px.shape, dtype=np.float32)
+        taken = _pad_to_blocks(instances)[_BLOCK // 2 :: _BLOCK, _BLOCK // 2 :: _BLOCK]
+        if (taken > 0).any():
+            # Without any object the distance transform has no meaning: every site is equally far.
+            distance, where = ndimage.distance_transform_edt(taken == 0, return_indices=True)
+            self.near_px[:] = distance * _BLOCK
+            angles = np.zeros(1 + int(max(instances.max(), objects.numbers.max(initial=0))), dtype=np.float32)
+            angles[objects.numbers] = objects.orientations_rad
+            self.angle_rad[:] = angles[taken[tuple(where)]]
+        self.road_px = None
+        if road.any():
+            self.road_px = (ndimage.distance_transform_edt(~_block_any(road, fill=False)) * _BLOCK).astype(np.float32)
+        # Sorted once: the blocks at a distance are a slice. New objects change distances, which is looked up.
+        free = np.flatnonzero(self.clearance_px > 0)
+        self._sorted = free[np.argsort(self.near_px.ravel()[free], kind="stable")]
+        self._distances = self.near_px.ravel()[self._sorted]
 
-    def sites(self, need_px: float, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Draw up to ``count`` pixels ``[n, 2]`` (row, col) with at least about ``need_px`` clearance."""
-        room = np.flatnonzero(self.clearance_px >= max(need_px, 1.0))
-        if not room.size:
+    def sites(
+        self, need_px: float, near_px: float, road_px: float, slack_px: float, rng: np.random.Generator
+    ) -> npt.NDArray[np.int64]:
+        """Draw pixels at about the distances asked for.
+
+        Args:
+            need_px: Clearance a site must have.
+            near_px: Distance to the nearest object; any where there is none.
+            road_px: Distance to the nearest road; any when infinite.
+            slack_px: By how much both may be missed.
+            rng: The step's generator.
+
+        Returns:
+            int64 ``[n, 2]`` (row, col), the best ones first.
+        """
+        low, high = 0, len(self._sorted)
+        if high and np.isfinite(self._distances[0]):
+            low, high = np.searchsorted(self._distances, (near_px - slack_px, near_px + slack_px)).tolist()
+        if low >= high:
             return np.zeros((0, 2), dtype=np.int64)
-        sums = np.cumsum(self._weight.ravel()[room])
-        drawn = np.searchsorted(sums, rng.random(count) * sums[-1], side="right")
-        picks = room[np.minimum(drawn, room.size - 1)]
+        picks = self._sorted[rng.integers(low, high, size=_DRAWN)]
+        room = self.clearance_px.ravel()[picks]
+        off = np.abs(self.near_px.ravel()[picks] - near_px) if np.isfinite(self._distances[0]) else np.zeros(_DRAWN)
+        if self.road_px is not None and np.isfinite(road_px):
+            off = np.maximum(off, np.abs(self.road_px.ravel()[picks] - road_px))
+        fits = np.flatnonzero((room >= max(need_px, 1.0)) & (off <= slack_px))
+        picks = picks[fits[np.argsort(off[fits], kind="stable")[:_TRIED]]]
         blocks = np.stack(np.unravel_index(picks, self.clearance_px.shape), axis=1)
         return np.asarray(blocks * _BLOCK + rng.integers(0, _BLOCK, blocks.shape), dtype=np.int64)
 
-    def occupy(self, box: Box, footprint: BoolArray) -> None:
+    def angle_at(self, site: npt.NDArray[np.int64]) -> float:
+        """The direction of the object nearest to a pixel."""
+        return float(self.angle_rad[site[0] // _BLOCK, site[1] // _BLOCK])
+
+    def misfit(self, laid: Laid, gap_px: float, road_px: float, turn_rad: float) -> float:
+        """How far a laid footprint is from the circumstances asked for, in sizes of its own."""
+        rows, cols = (
+            np.arange(a, b, _BLOCK) // _BLOCK for a, b in ((laid.box[0], laid.box[2]), (laid.box[1], laid.box[3]))
+        )
+        inside = laid.footprint[::_BLOCK, ::_BLOCK]
+        near = np.where(inside, self.near_px[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1], np.inf)
+        at = np.unravel_index(int(near.argmin()), near.shape)
+        if not np.isfinite(near[at]):
+            return 0.0
+        side = math.sqrt(laid.footprint.sum())
+        turn = fold(laid.orientation_rad - float(self.angle_rad[rows[0] + at[0], cols[0] + at[1]]))
+        missed = abs(float(near[at]) - gap_px) / side + 2 * abs(turn - turn_rad)
+        if self.road_px is not None and math.isfinite(road_px):
+            road = np.where(inside, self.road_px[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1], np.inf)
+            missed += abs(float(road.min()) - road_px) / side
+        return missed
+
+    def road_at(self, place: FloatArray | npt.NDArray[np.int64]) -> float:
+        """Distance of a pixel (row, col) to the nearest road; that of the nearest pixel when it is outside the tile."""
+        if self.road_px is None:
+            return math.inf
+        row, col = (min(max(int(v) // _BLOCK, 0), s - 1) for v, s in zip(place, self.road_px.shape, strict=True))
+        return float(self.road_px[row, col])
+
+    def occupy(self, laid: Laid) -> None:
         """Take a new object's ground, and the gap around it, out of the map."""
+        box = laid.box
         wide = pad_box(box, self.gap_px, self.blocked.shape)
         grown = np.zeros((wide[2] - wide[0], wide[3] - wide[1]), dtype=bool)
-        grown[box[0] - wide[0] : box[2] - wide[0], box[1] - wide[1] : box[3] - wide[1]] = footprint
+        grown[box[0] - wide[0] : box[2] - wide[0], box[1] - wide[1] : box[3] - wide[1]] = laid.footprint
         self.blocked[crop(wide)] |= dilate(grown, self.gap_px)
-        # The box stands for the object here: this map only proposes, `blocked` decides.
-        rows, cols = np.ogrid[: self.clearance_px.shape[0], : self.clearance_px.shape[1]]
-        off_row = np.maximum(np.maximum(wide[0] - rows * _BLOCK, rows * _BLOCK - wide[2] + 1), 0)
-        off_col = np.maximum(np.maximum(wide[1] - cols * _BLOCK, cols * _BLOCK - wide[3] + 1), 0)
-        squared = (off_row**2 + off_col**2).astype(np.float64)
-        np.minimum(self.clearance_px, np.sqrt(squared), out=self.clearance_px)
-        np.maximum(self._weight, self._preference(squared), out=self._weight)
-
-    def _preference(self, squared_px: FloatArray) -> FloatArray:
-        # Steep, because there is so much more ground far away than near.
-        return _FAR_WEIGHT + 1.0 / (1.0 + (squared_px / self.near_px**2) ** 2)
+        # The box stands for the object here: this map only proposes, `blocked` decides. Beyond a few of its own sizes
+        # nothing is looked up that it could change.
+        reach = 4 * max(wide[2] - wide[0], wide[3] - wide[1])
+        row, col = max(wide[0] - reach, 0) // _BLOCK, max(wide[1] - reach, 0) // _BLOCK
+        where = np.s_[row : (wide[2] + reach) // _BLOCK + 1, col : (wide[3] + reach) // _BLOCK + 1]
+        shape = self.clearance_px[where].shape
+        rows, cols = np.arange(row, row + shape[0]) * _BLOCK, np.arange(col, col + shape[1]) * _BLOCK
+        off_row = np.maximum(np.maximum(wide[0] - rows, rows - wide[2] + 1), 0)
+        off_col = np.maximum(np.maximum(wide[1] - cols, cols - wide[3] + 1), 0)
+        distance = np.hypot(off_row[:, None], off_col[None, :]).astype(np.float32)
+        np.minimum(self.clearance_px[where], distance, out=self.clearance_px[where])
+        nearer = distance + self.gap_px < self.near_px[where]
+        self.near_px[where][nearer] = distance[nearer] + self.gap_px
+        self.angle_rad[where][nearer] = laid.orientation_rad
 
 
 def lay(
-    exemplar: Exemplar, scale: float, sites: SiteMap, objects: ObjectTable, rng: np.random.Generator
+    exemplar: Exemplar,
+    scale: float,
+    sites: SiteMap,
+    habits: Habits,
+    rng: np.random.Generator,
+    *,
+    aligned: bool = False,
 ) -> Laid | None:
-    """Lay an exemplar somewhere it fits, aligned with its neighbours.
+    """Lay an exemplar somewhere it fits, standing to its neighbours as a real building of the tile does.
 
-    Of the four quarter turns that align it, the one that turns it least is taken (at most 45 degrees), so that its
-    shadow stays on about the same side as everybody else's.
+    The circumstances of one real building are drawn: its distance to the nearest other one and to the nearest road,
+    and how it is turned against its neighbour. Of the four quarter turns that give that direction the one that turns
+    the exemplar least is taken (at most 45 degrees), so that its shadow stays on about the same side as everybody
+    else's.
 
     Args:
         exemplar: The object.
         scale: Size factor, GSD ratio included.
         sites: Free ground; not changed here.
-        objects: The objects standing there, for alignment.
+        habits: How the tile's buildings stand.
         rng: The step's generator.
+        aligned: Turn it as its neighbour is turned, whatever real buildings do.
 
     Returns:
         The laid footprint, or None when no drawn site fits.
     """
     mirrored = bool(rng.random() < MIRROR_SHARE)
+    gap_px, road_px, turn_rad = habits.draw(rng)
+    turn_rad = 0.0 if aligned else turn_rad
     _, long_px, short_px = oriented_extent(exemplar.footprint)
-    # Gaps it might just slip into first, then sites where it fits at any angle.
-    tight = sites.sites(0.4 * short_px * scale, _TIGHT_SITES, rng)
-    roomy = sites.sites(0.5 * math.hypot(long_px, short_px) * scale + _BLOCK, _ROOMY_SITES, rng)
-    tried = (lay_at(site, exemplar, scale, mirrored, sites.blocked, objects) for site in np.concatenate([tight, roomy]))
-    return next((laid for laid in tried if laid is not None), None)
+    # With which side it will face its neighbour is not known before it lies.
+    half = 0.5 * scale * (short_px if rng.random() < 0.5 else long_px)
+    gap_px = max(gap_px, sites.gap_px + 1)
+    for slack in _SLACK:
+        slack_px = slack * scale * short_px + _BLOCK / 2
+        found: list[tuple[float, int, Laid]] = []
+        for site in sites.sites(0.4 * short_px * scale, gap_px + half, road_px + half, slack_px, rng):
+            laid = lay_at(site, exemplar, scale, mirrored, sites.blocked, sites.angle_at(site) + turn_rad)
+            if laid is not None:
+                found.append((sites.misfit(laid, gap_px, road_px, turn_rad), len(found), laid))
+            if len(found) == _COMPARED:
+                break
+        if found:
+            return min(found)[2]
+    return None
 
 
 def lay_at(
@@ -124,12 +222,11 @@ def lay_at(
     scale: float,
     mirrored: bool,
     blocked: BoolArray,
-    objects: ObjectTable,
+    direction_rad: float | None,
 ) -> Laid | None:
-    """Lay an exemplar at one site ``(row, col)``, aligned with its neighbours; None where it covers blocked ground."""
+    """Lay an exemplar at one site ``(row, col)`` in a direction, as it is when None; None on blocked ground."""
     upright = -exemplar.orientation_rad if mirrored else exemplar.orientation_rad
-    target = neighbour_orientation(objects, site)
-    turn = 0.0 if target is None else fold(target - upright)
+    turn = 0.0 if direction_rad is None else fold(direction_rad - upright)
     placement = place(exemplar, site, turn, scale, mirrored)
     window = forward_box(placement)
     if window[0] < 0 or window[1] < 0 or window[2] > blocked.shape[0] or window[3] > blocked.shape[1]:
@@ -206,9 +303,12 @@ def largest_piece(footprint: BoolArray) -> BoolArray:
 
 def _block_any(mask: BoolArray, *, fill: bool) -> BoolArray:
     """Reduce by :data:`_BLOCK`: True where any pixel of a block is. Pixels outside the tile count as ``fill``."""
-    height, width = mask.shape
-    short = (-height % _BLOCK, -width % _BLOCK)
-    if any(short):
-        mask = np.pad(mask, ((0, short[0]), (0, short[1])), constant_values=fill)
+    mask = _pad_to_blocks(mask, fill)
     rows = np.logical_or.reduce([mask[i::_BLOCK] for i in range(_BLOCK)])
     return np.asarray(np.logical_or.reduce([rows[:, i::_BLOCK] for i in range(_BLOCK)]))
+
+
+def _pad_to_blocks(values: Values, fill: bool | int = 0) -> Values:
+    """Grow an ``[H, W]`` array to whole blocks."""
+    short = (-values.shape[0] % _BLOCK, -values.shape[1] % _BLOCK)
+    return np.pad(values, ((0, short[0]), (0, short[1])), constant_values=fill) if any(short) else values

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from changen_cli.core.landcover import openearthmap_name
 from changen_cli.core.types import BoolArray, Box, ClassSchema, Int32Array, UInt8Array
 
 FloatArray = npt.NDArray[np.float64]
@@ -161,6 +162,12 @@ def ground_table(schema: ClassSchema) -> BoolArray:
     table = np.zeros(256, dtype=bool)
     table[list(schema.ground_ids)] = True
     return table
+
+
+def road_pixels(mask: UInt8Array, schema: ClassSchema) -> BoolArray:
+    """Where a mask shows roads: bool ``[H, W]``."""
+    roads = [index for index, name in enumerate(schema.names) if openearthmap_name(name) == "road"]
+    return np.asarray(np.isin(mask, roads)) if roads else np.zeros(mask.shape, dtype=bool)
 
 
 def class_counts(values: UInt8Array, ground: BoolArray) -> npt.NDArray[np.int64]:

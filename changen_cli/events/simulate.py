@@ -12,6 +12,7 @@ import numpy as np
 from changen_cli.core.types import BoolArray, ChangeEvent, EventKind, Exemplar, MaskSeries, Scene, StepReport
 from changen_cli.events.edits import transition
 from changen_cli.events.footprints import Stock, stock_library
+from changen_cli.events.growth import grow
 from changen_cli.events.objects import change_objects, remove
 from changen_cli.events.state import EventRules, SeriesState, start_series
 from changen_cli.events.step import TOLERANCE, Step
@@ -19,6 +20,7 @@ from changen_cli.events.step import TOLERANCE, Step
 # Each process serves its kinds. Transitions come last: parts of regions can be cut to end a step exactly.
 _PROCESSES: tuple[tuple[frozenset[EventKind], Callable[[Step], None]], ...] = (
     (frozenset({"create", "remove"}), change_objects),
+    (frozenset({"grow"}), grow),
     (frozenset({"transition"}), transition),
 )
 _SHARES = (0.3, 0.7)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import get_args
+from functools import cache
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from changen_cli.core.errors import SceneError, UsageError
 from changen_cli.core.types import BoolArray, ClassSchema, EventKind, Int32Array, Scene, UInt8Array
 from changen_cli.events.footprints import scene_instances
-from changen_cli.events.regions import ObjectTable, measure_objects
+from changen_cli.events.habits import Habits, measure_habits
+from changen_cli.events.regions import ObjectTable, measure_objects, road_pixels
 from changen_cli.events.transitions import Transitions
+
+if TYPE_CHECKING:
+    from changen_cli.events.growth import Site
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,12 @@ class SeriesState:
         mask: Semantic mask S_t, uint8 ``[H, W]``.
         instances: Object numbers, int32 ``[H, W]``.
         objects: The objects present, measured once and kept up to date.
-        settled: bool ``[H, W]``, pixels nothing may be built on any more: changed earlier, or to be avoided.
+        settled: bool ``[H, W]``, pixels nothing may happen to any more: changed earlier, avoided, or a building site.
         first_created: Object numbers from here on were created in this series; they are never removed.
         next_number: The next free object number.
+        habits: How the buildings of date 0 stand; measured when first asked for, and kept.
         time_index: The step t that comes next.
+        sites: Buildings under construction.
     """
 
     mask: UInt8Array
@@ -68,7 +76,9 @@ class SeriesState:
     settled: BoolArray
     first_created: int
     next_number: int
+    habits: Callable[[], Habits]
     time_index: int = 0
+    sites: tuple[Site, ...] = ()
 
 
 def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = None) -> SeriesState:
@@ -87,4 +97,6 @@ def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = No
     objects = measure_objects(scene.mask, instances, -1 if building is None else building, scene.uids)
     settled = np.zeros(scene.mask.shape, dtype=bool) if avoid is None else avoid.astype(bool)
     first = 1 + max(int(instances.max(initial=0)), len(scene.uids))
-    return SeriesState(scene.mask, instances, objects, settled, first, first)
+    mask = scene.mask
+    habits = cache(lambda: measure_habits(instances, objects, road_pixels(mask, schema)))
+    return SeriesState(mask, instances, objects, settled, first, first, habits)

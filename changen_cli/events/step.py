@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from changen_cli.core.types import BoolArray, Box, ChangeEvent, EventKind, Placement, TransitionReport
 from changen_cli.events.footprints import Stock
+from changen_cli.events.habits import Habits
 from changen_cli.events.placement import Laid
 from changen_cli.events.regions import crop, ground_table, polygon_wkt, tighten
 from changen_cli.events.state import EventRules, SeriesState
+
+if TYPE_CHECKING:
+    from changen_cli.events.growth import Site
 
 TOLERANCE = 0.2
 """A step is met within this share of what was asked, ..."""
@@ -34,6 +39,8 @@ class Step:
         instances: int32 ``[H, W]``, its objects.
         added: The objects present and those created; the removed ones leave it at the end.
         removed: Rows of ``state.objects`` that are gone.
+        closed: bool ``[H, W]``, pixels nothing may happen to any more: changed in the series, avoided, or claimed.
+        sites: Buildings under construction at the next date.
         events: What happened, in order.
         shortages: Why something asked for did not happen.
         transitions: What the matrix asked for and got, by pair of classes.
@@ -47,12 +54,19 @@ class Step:
         self.ground = ground_table(rules.schema)
         self.building = -1 if rules.schema.building_id is None else rules.schema.building_id
         self.mask, self.instances = state.mask.copy(), state.instances.copy()
+        self.closed = state.settled.copy()
+        self.sites: list[Site] = []
         self.added = state.objects
         self.removed: list[int] = []
         self.events: list[ChangeEvent] = []
         self.shortages: list[str] = []
         self.used_px = 0
         self.transitions: tuple[TransitionReport, ...] = ()
+
+    @property
+    def habits(self) -> Habits:
+        """How the buildings of date 0 stand."""
+        return self.state.habits()
 
     @property
     def left_px(self) -> float:
@@ -90,6 +104,10 @@ class Step:
         self.instances[crop(laid.box)][laid.footprint] = number
         self.added = self.added.with_row(number, name, laid.box, int(laid.footprint.sum()), laid.orientation_rad)
 
+    def claim(self, box: Box, footprint: BoolArray) -> None:
+        """Keep pixels for what stands there in a later step."""
+        self.closed[crop(box)][footprint] = True
+
     def change(
         self,
         kind: EventKind,
@@ -99,11 +117,13 @@ class Step:
         footprint: BoolArray,
         to_class: int,
         placement: Placement | None = None,
+        stage: str = "",
     ) -> int:
         """Write one event into the next mask and log it; the only place where a mask changes. Returns its pixels."""
         before = np.bincount(self.state.mask[crop(box)][footprint], minlength=256)
         footprint, box = tighten(footprint, box)
         self.mask[crop(box)][footprint] = to_class
+        self.closed[crop(box)][footprint] = True
         area = int(footprint.sum())
         self.used_px += area
         self.events.append(
@@ -119,6 +139,7 @@ class Step:
                 polygon=polygon_wkt(footprint, (box[0], box[1])),
                 from_areas_px={int(i): int(before[i]) for i in np.flatnonzero(before)},
                 placement=placement,
+                stage=stage,
             )
         )
         return area
@@ -130,7 +151,8 @@ class Step:
             mask=self.mask,
             instances=self.instances,
             objects=self.added.without(self.removed),
-            settled=self.state.settled | (self.mask != self.state.mask),
+            settled=self.closed,
+            sites=tuple(self.sites),
             next_number=self.next_number(),
             time_index=self.state.time_index + 1,
         )
