@@ -30,7 +30,7 @@ from changen_cli.writers.drawing import (
     nearest,
     outline_kinds,
     paint,
-    pale,
+    paint_changes,
     percent,
     tag,
 )
@@ -151,12 +151,10 @@ class ContactSheet:
         """The source image, then columns of masks, and of steps: the later mask, pale, with outlined changes."""
         columns: list[Column] = [("source image", INK, [fit(sample.scene.image, cell)])]
         for t, mask in enumerate(sample.masks):
-            painted = paint(nearest(mask, cell), self.schema)
             if t:
-                over = pale(painted)
-                outline_kinds(over, kind_map(sample, t - 1), tint=0.5)
+                over = paint_changes(mask, kind_map(sample, t - 1), self.schema, cell)
                 columns.append((_step(sample, t - 1), GREY, [over]))
-            columns.append((_date(sample, t), INK, [painted]))
+            columns.append((_date(sample, t), INK, [paint(nearest(mask, cell), self.schema)]))
         return columns
 
     def _close_ups(
