@@ -16,6 +16,7 @@ def generate(
     input: options.Input,
     output: options.Output = None,
     steps: options.Steps = None,
+    dates: options.Dates = None,
     res: options.Res = None,
     layout: options.Layout = None,
     classes: options.Classes = None,

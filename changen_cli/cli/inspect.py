@@ -25,7 +25,8 @@ def info(
     events = ", ".join(f"{count} {kind}" for kind, count in statistics.get("events", {}).items()) or "none"
     rows = {
         "status": manifest.status,
-        "samples": f"{counts.get('samples', 0)}, each of {recipe['events']['steps'] + 1} dates",
+        "samples": f"{counts.get('samples', 0)}, each of {recipe['events']['steps'] + 1} dates"
+        + (f": {', '.join(recipe['events']['dates'])}" if recipe["events"].get("dates") else ""),
         "scenes": f"{counts.get('scenes', 0)} used, {counts.get('skipped', 0)} skipped, "
         f"{counts.get('failed', 0)} of them broken",
         "source": manifest.source["description"],

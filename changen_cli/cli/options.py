@@ -34,6 +34,7 @@ KEYS = {
     "disaster": "events.disaster",
     "rebuild": "events.rebuild",
     "steps": "events.steps",
+    "dates": "events.dates",
     "change_area": "events.change_area",
     "negatives": "events.negatives",
     "variants": "variants",
@@ -58,7 +59,7 @@ KEYS = {
 }
 """Parameter of a command → key of the recipe."""
 
-_LISTS = frozenset({"classes", "bands", "events"})
+_LISTS = frozenset({"classes", "bands", "events", "dates"})
 """Given as one text with commas."""
 
 
@@ -178,6 +179,14 @@ Disaster = Annotated[
 Rebuild = Annotated[
     str | None,
     _option("--rebuild", help="Share of the damaged buildings rebuilt per step.", panel=EVENTS, default="0%"),
+]
+Dates = Annotated[
+    str | None,
+    _option(
+        "--dates",
+        help="Calendar dates of a series, ascending, e.g. 2018-01,2020-06,2023-01; they set --steps.",
+        panel=EVENTS,
+    ),
 ]
 ChangeArea = Annotated[
     str | None, _option("--change-area", help="Share of pixels that change per step.", panel=EVENTS, default="2-10%")

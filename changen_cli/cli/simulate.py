@@ -11,6 +11,7 @@ def simulate(
     input: options.Input,
     output: options.Output = None,
     steps: options.Steps = None,
+    dates: options.Dates = None,
     res: options.Res = None,
     layout: options.Layout = None,
     classes: options.Classes = None,

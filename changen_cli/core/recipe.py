@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from changen_cli.core.calendar import check_dates
 from changen_cli.core.damage import Disaster
 from changen_cli.core.errors import UsageError
 from changen_cli.core.transitions import DEFAULT_TRANSITIONS, TransitionTable, load_transitions
@@ -79,6 +80,9 @@ class EventsSection(_Section):
     kinds: tuple[EventName, ...] | None = Field(
         None, min_length=1, description="kinds of events; create and remove, only remove on proposals"
     )
+    dates: tuple[str, ...] | None = Field(
+        None, description="dates of the series, ascending: YYYY, YYYY-MM or YYYY-MM-DD; one more than steps"
+    )
     steps: int = Field(1, ge=1, le=64, description="steps; a series has one date more")
     change_area: ShareRange = Field((0.02, 0.10), description="share of the tile that changes per step, e.g. 2-10%")
     negatives: Share = Field(0.0, description="share of samples in which nothing changes")
@@ -105,6 +109,30 @@ class EventsSection(_Section):
             return values
         wanted = "transition" in (values.get("kinds") or ())
         return values | {"transitions": DEFAULT_TRANSITIONS if wanted else None}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, values: Any) -> Any:
+        """Dates say how many steps there are."""
+        if not isinstance(values, dict) or not values.get("dates") or values.get("steps") is not None:
+            return values
+        return values | {"steps": max(1, len(values["dates"]) - 1)}
+
+    @field_validator("dates")
+    @classmethod
+    def _dated(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None:
+            check_dates(value)
+        return value
+
+    @model_validator(mode="after")
+    def _as_many(self) -> EventsSection:
+        if self.dates is not None and self.steps != len(self.dates) - 1:
+            raise UsageError(
+                f"--dates names {len(self.dates)} dates, which makes {len(self.dates) - 1} steps, not {self.steps}",
+                "Leave out --steps",
+            )
+        return self
 
     @model_validator(mode="after")
     def _used(self) -> EventsSection:

@@ -347,6 +347,7 @@ class TimeSeries:
         events: Every change, ordered by step.
         reports: One per step.
         split: The dataset split it belongs to.
+        calendar: T calendar dates as given, e.g. ``2018-01``; empty where the dates have none.
         info: Further figures for its metadata row: JSON scalars, or lists of scalars or of flat records.
     """
 
@@ -359,6 +360,7 @@ class TimeSeries:
     events: Sequence[ChangeEvent]
     reports: Sequence[StepReport] = ()
     split: str = "train"
+    calendar: tuple[str, ...] = ()
     info: dict[str, Any] = field(default_factory=dict)
 
     @property

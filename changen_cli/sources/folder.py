@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import replace
 from itertools import islice
@@ -89,12 +89,16 @@ class Source:
         self._bands = bands
 
     def __iter__(self) -> Iterator[Scene | Skip]:
+        return self.scenes_of(find_candidates(self.root, self.layout))
+
+    def scenes_of(self, candidates: Iterable[Candidate | Skip]) -> Iterator[Scene | Skip]:
+        """The scenes of some images only; skips are passed on."""
         # Imported here: these load rasterio and Pillow, which finding and describing a folder do without.
         from changen_cli.sources.pseudo_masks import with_proposals
         from changen_cli.sources.readers import read_scene
         from changen_cli.sources.tiling import tile_scene
 
-        for candidate in find_candidates(self.root, self.layout):
+        for candidate in candidates:
             if isinstance(candidate, Skip):
                 yield candidate
                 continue

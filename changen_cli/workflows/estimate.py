@@ -14,11 +14,9 @@ from changen_cli.core.errors import IncompleteError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import Scene
 from changen_cli.workflows.generate import treat_unchanged
-from changen_cli.workflows.plans import needs_exemplars, open_labelled_source, simulate
+from changen_cli.workflows.plans import gather, open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress
 from changen_cli.workflows.setup import (
-    build_library,
-    build_textures,
     choose_compute,
     load_pipeline,
     prepare_output,
@@ -93,8 +91,7 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
         raise IncompleteError(f"{recipe.source.input}: none of the first scenes can be used", "Run without --dry-run")
     read_s = (time.perf_counter() - started) / len(scenes)
     tiles = _tiles(scenes[0])
-    library = build_library(source) if needs_exemplars(recipe, source.schema) else []
-    textures = build_textures(source) if recipe.events.transitions else []
+    library, textures = gather(recipe, source)
     synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library, textures)
     # A sample in which nothing changes says nothing about time: take the first one in which something does.
     positive = recipe.model_copy(update={"events": recipe.events.model_copy(update={"negatives": 0.0})})

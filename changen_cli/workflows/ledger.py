@@ -189,6 +189,7 @@ def card_facts(recipe: Recipe, schema: ClassSchema, manifest: Manifest) -> dict[
         "layout": recipe.output.format,
         "splits": {"train": manifest.counts["samples"]},
         "dates": recipe.events.steps + 1,
+        "calendar": recipe.events.dates or (),
         "classes": list(schema.names),
         "event_kinds": manifest.source["event_kinds"],
         "proposals": labels_note(recipe, schema) if schema.class_agnostic else "",

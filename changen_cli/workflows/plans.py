@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,7 @@ from changen_cli.core.errors import ChangenError, UsageError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import (
+    BoolArray,
     ClassSchema,
     EventKind,
     Exemplar,
@@ -23,7 +25,7 @@ from changen_cli.core.types import (
     TimeSeries,
     UInt8Array,
 )
-from changen_cli.workflows.setup import make_proposer, own_exemplars
+from changen_cli.workflows.setup import build_stock, make_proposer, own_exemplars
 
 if TYPE_CHECKING:
     from changen_cli.events import Damage, Transitions
@@ -116,6 +118,18 @@ def needs_exemplars(recipe: Recipe, schema: ClassSchema) -> bool:
     return not {"create", "transition"}.isdisjoint(event_kinds(recipe, schema))
 
 
+def gather(recipe: Recipe, source: Source) -> tuple[list[Exemplar], list[Texture]]:
+    """Exemplars and textures a recipe needs; empty where it needs none."""
+    return build_stock(
+        source, objects=needs_exemplars(recipe, source.schema), textures=recipe.events.transitions is not None
+    )
+
+
+def known_objects(scene: Scene, schema: ClassSchema, recipe: Recipe, library: list[Exemplar]) -> list[Exemplar]:
+    """The library, and a scene's own exemplars where it does not hold them."""
+    return library + own_exemplars(scene, schema, library) if needs_exemplars(recipe, schema) else library
+
+
 def matrix(recipe: Recipe, schema: ClassSchema) -> Transitions | None:
     """The recipe's transitions between the classes of the masks; None when there are to be none.
 
@@ -156,7 +170,7 @@ def simulate(
         textures: Pieces of other scenes.
         label_safe: Of the states of damage only destroyed can be drawn.
     """
-    from changen_cli.events import EventRules, simulate_series, unlikely_ground
+    from changen_cli.events import EventRules, simulate_series
 
     events = recipe.events
     rules = EventRules(
@@ -176,9 +190,17 @@ def simulate(
         library=library,
         rng_for_step=lambda step: derive_rng(recipe.seed, scene.id, variant, step, "events"),
         negative=negative,
-        avoid=unlikely_ground(scene, schema),
+        avoid=_avoided(scene, schema),
     )
     return Plan(f"{scene.id}_v{variant:02d}", scene, variant, series, negative)
+
+
+@lru_cache(maxsize=1)
+def _avoided(scene: Scene, schema: ClassSchema) -> BoolArray | None:
+    """Ground nothing is built on; the variants of a scene share it."""
+    from changen_cli.events import unlikely_ground
+
+    return unlikely_ground(scene, schema)
 
 
 def drawable_anywhere(recipe: Recipe, schema: ClassSchema, textures: Sequence[Texture]) -> set[int]:
@@ -208,6 +230,7 @@ def as_sample(
         masks=plan.series.masks,
         events=plan.series.events,
         reports=plan.series.reports,
+        calendar=recipe.events.dates or (),
         info={"negative": plan.negative, **(info or {})},
     )
 
@@ -221,12 +244,11 @@ def plan_samples(
 ) -> Iterator[Plan | Skip]:
     """Read scenes and simulate their samples, lazily and in the source's order; arguments as of :func:`simulate`."""
     used = 0
-    builds = needs_exemplars(recipe, source.schema)
     for item in source:
         if isinstance(item, Skip):
             yield item
             continue
-        known = library + own_exemplars(item, source.schema, library) if builds else library
+        known = known_objects(item, source.schema, recipe, library)
         for variant in range(recipe.variants):
             try:
                 yield simulate(item, source.schema, recipe, variant, known, textures, label_safe)

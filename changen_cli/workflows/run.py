@@ -25,6 +25,7 @@ from changen_cli.workflows.plans import (
     Plan,
     drawable_anywhere,
     event_kinds,
+    gather,
     matrix,
     needs_exemplars,
     open_labelled_source,
@@ -32,7 +33,7 @@ from changen_cli.workflows.plans import (
     read_ahead,
 )
 from changen_cli.workflows.progress import Progress
-from changen_cli.workflows.setup import Compute, build_library, build_textures, clear_output, prepare_output
+from changen_cli.workflows.setup import Compute, clear_output, prepare_output
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -99,12 +100,10 @@ class Run:
     def collect(self) -> None:
         """Collect what new things are made from, out of the first scenes."""
         recipe, schema = self.recipe, self.source.schema
+        self.progress.stage("collecting exemplars")
+        self.library, self.textures = gather(recipe, self.source)
         if needs_exemplars(recipe, schema):
-            self.progress.stage("collecting exemplars")
-            self.library = build_library(self.source)
             self.progress.note(f"exemplar library: {len(self.library)} {schema.building_name}s")
-        if recipe.events.transitions:
-            self.textures = build_textures(self.source)
         for line in _transitions(self.source, recipe, self.textures):
             self.progress.note(line)
 

@@ -125,27 +125,32 @@ def make_proposer(recipe: Recipe) -> Proposer:
     return propose_regions
 
 
-def build_library(source: Source) -> list[Exemplar]:
-    """Collect exemplars from the first scenes of the source."""
+def build_stock(source: Source, *, objects: bool, textures: bool) -> tuple[list[Exemplar], list[Texture]]:
+    """Collect what new things are made from, out of the first scenes of the source, in one pass.
+
+    Args:
+        source: The scenes.
+        objects: Whether exemplars are wanted.
+        textures: Whether pieces of every class are wanted: those that show most of it.
+    """
     from changen_cli.events import collect_exemplars
-
-    library: list[Exemplar] = []
-    scenes = (item for item in source if isinstance(item, Scene) and item.mask is not None)
-    for _, scene in zip(range(LIBRARY_SCENES), scenes, strict=False):
-        library += collect_exemplars(scene, source.schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
-    return library
-
-
-def build_textures(source: Source) -> list[Texture]:
-    """Collect pieces of every class from the first scenes of the source: those that show most of it."""
     from changen_cli.synthesis.textures import best_textures, collect_textures
 
-    scenes = (item for item in source if isinstance(item, Scene) and item.mask is not None)
-    return best_textures(
-        texture
-        for _, scene in zip(range(LIBRARY_SCENES), scenes, strict=False)
-        for texture in collect_textures(scene, source.schema)
-    )
+    library: list[Exemplar] = []
+    pieces: list[Texture] = []
+    if objects or textures:
+        scenes = (item for item in source if isinstance(item, Scene) and item.mask is not None)
+        for _, scene in zip(range(LIBRARY_SCENES), scenes, strict=False):
+            if objects:
+                library += collect_exemplars(scene, source.schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
+            if textures:
+                pieces += collect_textures(scene, source.schema)
+    return library, best_textures(pieces)
+
+
+def build_library(source: Source) -> list[Exemplar]:
+    """Collect exemplars from the first scenes of the source."""
+    return build_stock(source, objects=True, textures=False)[0]
 
 
 def own_exemplars(scene: Scene, schema: ClassSchema, library: list[Exemplar]) -> list[Exemplar]:

@@ -91,12 +91,14 @@ def check_sample(sample: TimeSeries) -> None:
     if images is not None and (images.dtype != np.uint8 or images.shape != (*masks.shape, 3)):
         shape = (*masks.shape, 3)
         raise ValueError(f"sample {sample.id}: images must be uint8 {shape}, not {images.dtype} {images.shape}")
+    if len(sample.calendar) not in (0, len(masks)):
+        raise ValueError(f"sample {sample.id}: {len(sample.calendar)} calendar dates for {len(masks)} dates")
     if len(masks) < 2:
         raise ValueError(f"sample {sample.id}: a time series has at least two dates")
 
 
-def event_row(event: ChangeEvent, schema: ClassSchema) -> Row:
-    """Return one event as JSON values.
+def event_row(event: ChangeEvent, schema: ClassSchema, calendar: Sequence[str] = ()) -> Row:
+    """Return one event as JSON values; with the dates its step leads from and to where the series has a calendar.
 
     ``step`` t leads from date t to date t+1. ``polygon`` is WKT in pixel coordinates ``(col row)``; boxes are
     half-open ``[row0, col0, row1, col1]`` pixels. A new building also names the real object its pixels came from.
@@ -105,6 +107,7 @@ def event_row(event: ChangeEvent, schema: ClassSchema) -> Row:
         "object_id": event.object_id,
         "instance": int(event.instance),
         "step": int(event.time_index),
+        **dict(zip(("date_from", "date_to"), calendar[event.time_index :], strict=False)),
         "kind": event.kind,
         "from_class": int(event.from_class),
         "to_class": int(event.to_class),
@@ -151,6 +154,7 @@ def metadata_row(sample: TimeSeries) -> Row:
         "seed": int(sample.seed),
         "split": sample.split,
         "dates": int(dates),
+        **({"calendar": list(sample.calendar)} if sample.calendar else {}),
         "height": int(height),
         "width": int(width),
         "gsd_m": None if scene.gsd_m is None else float(scene.gsd_m),

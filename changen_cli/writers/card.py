@@ -55,6 +55,7 @@ def render_card(facts: Mapping[str, Any]) -> str:
             - ``layout``: ``folder`` or ``parquet``
             - ``splits``: split name → number of samples
             - ``dates``: dates per sample
+            - ``calendar``: the calendar dates of a series, if it has any
             - ``images``: whether the samples have images; True if not given
             - ``name``: title of the dataset
             - ``classes``: class names in id order
@@ -161,6 +162,11 @@ def _how(facts: Mapping[str, Any]) -> str:
         )
     if facts.get("damage"):
         lines.append(f"- **Damage**: {facts['damage']}. Classes follow xBD's joint damage scale.")
+    if facts.get("calendar"):
+        lines.append(
+            f"- **Calendar**: {', '.join(facts['calendar'])}. These dates were asked for: they say how far apart the states "
+            "are meant to be, not when anything was seen."
+        )
     if facts.get("unchanged"):
         lines.append(f"- **Unchanged pixels**: {facts['unchanged']}")
     if facts.get("model"):

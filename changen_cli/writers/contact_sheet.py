@@ -30,7 +30,7 @@ from changen_cli.writers.drawing import (
     nearest,
     outline_kinds,
     paint,
-    pale,
+    paint_changes,
     percent,
     tag,
 )
@@ -144,19 +144,17 @@ class ContactSheet:
                     alone[any_of(kinds == code, cell)] = color
                 outline_kinds(over, kinds)
                 columns.append((_step(sample, t - 1), GREY, [over, alone]))
-            columns.append((_date(t), INK, [fit(image, cell), paint(nearest(mask, cell), self.schema)]))
+            columns.append((_date(sample, t), INK, [fit(image, cell), paint(nearest(mask, cell), self.schema)]))
         return columns
 
     def _masks(self, sample: TimeSeries, cell: tuple[int, int]) -> list[Column]:
         """The source image, then columns of masks, and of steps: the later mask, pale, with outlined changes."""
         columns: list[Column] = [("source image", INK, [fit(sample.scene.image, cell)])]
         for t, mask in enumerate(sample.masks):
-            painted = paint(nearest(mask, cell), self.schema)
             if t:
-                over = pale(painted)
-                outline_kinds(over, kind_map(sample, t - 1), tint=0.5)
+                over = paint_changes(mask, kind_map(sample, t - 1), self.schema, cell)
                 columns.append((_step(sample, t - 1), GREY, [over]))
-            columns.append((_date(t), INK, [painted]))
+            columns.append((_date(sample, t), INK, [paint(nearest(mask, cell), self.schema)]))
         return columns
 
     def _close_ups(
@@ -198,8 +196,9 @@ class ContactSheet:
             tag(draw, (x0 + size + _GAP + 5, y + 5), f"t{t} to t{t + 1}: {told}", color, size - 10)
 
 
-def _date(t: int) -> str:
-    return f"t{t}" + (" (source)" if t == 0 else "")
+def _date(sample: TimeSeries, t: int) -> str:
+    words = [f"t{t}", *sample.calendar[t : t + 1], *(["(source)"] if t == 0 else [])]
+    return " ".join(words)
 
 
 def _step(sample: TimeSeries, t: int) -> str:

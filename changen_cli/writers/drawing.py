@@ -57,7 +57,9 @@ def percent(change: BoolArray) -> str:
     return f"{100 * float(change.mean()):.1f} %"
 
 
-def header(title: str, kinds: Collection[EventKind], schema: ClassSchema, width: int) -> Image.Image:
+def header(
+    title: str, kinds: Collection[EventKind], schema: ClassSchema, width: int, subtitle: str = ""
+) -> Image.Image:
     """Draw a heading and the legend of kinds (outlined) and classes (filled) below it; the legend wraps."""
     shown = [look for kind, look in LOOKS.items() if kind in kinds]
     entries: list[tuple[str, Any]] = list(shown)
@@ -65,7 +67,7 @@ def header(title: str, kinds: Collection[EventKind], schema: ClassSchema, width:
     entries.append(("ignore", None))
     type_face = font(15)
     places: list[tuple[int, int]] = []
-    x, y = 0, 44
+    x, y = 0, 72 if subtitle else 44
     for i, (name, _) in enumerate(entries):
         step = 24 + round(type_face.getlength(name)) + 22
         if x and x + step > width:
@@ -76,6 +78,7 @@ def header(title: str, kinds: Collection[EventKind], schema: ClassSchema, width:
     picture = Image.new("RGB", (width, y + 32), "white")
     draw = ImageDraw.Draw(picture)
     draw.text((0, 0), title, font=font(26), fill=INK)
+    draw.text((0, 40), subtitle, font=type_face, fill=GREY)
     for i, ((name, color), (x, y)) in enumerate(zip(entries, places, strict=True)):
         box = (x, y, x + 16, y + 16)
         if i < len(shown):
@@ -98,9 +101,21 @@ def paint(mask: UInt8Array, schema: ClassSchema) -> UInt8Array:
     return np.asarray(painted, dtype=np.uint8)
 
 
-def pale(painted: UInt8Array) -> UInt8Array:
-    """Return a painted mask lightened, so that outlines on it stand out."""
-    return np.asarray(painted * 0.4 + 150, dtype=np.uint8)
+def paint_changes(mask: UInt8Array, kinds: UInt8Array, schema: ClassSchema, size: tuple[int, int]) -> UInt8Array:
+    """Paint the mask after a change: pale, but for what changed, which is outlined by kind.
+
+    Args:
+        mask: uint8 ``[H, W]``.
+        kinds: uint8 ``[H, W]``, as of :func:`kind_map`.
+        schema: Classes and colours.
+        size: Width and height of the picture.
+    """
+    painted = paint(nearest(mask, size), schema)
+    picture = np.asarray(painted * 0.35 + 160, dtype=np.uint8)
+    changed = nearest(kinds, size) > 0
+    picture[changed] = painted[changed]
+    outline_kinds(picture, kinds, tint=0)
+    return picture
 
 
 def fit(image: UInt8Array, size: tuple[int, int]) -> UInt8Array:
@@ -152,6 +167,15 @@ def _hatch(height: int, width: int) -> UInt8Array:
 def font(size: int) -> Any:
     """Pillow's own typeface, so that pictures do not depend on the machine."""
     return ImageFont.load_default(size=size)
+
+
+def clip(text: str, width_px: int, type_face: Any) -> str:
+    """Shorten a text so that it is at most so wide."""
+    if type_face.getlength(text) <= width_px:
+        return text
+    while text and type_face.getlength(f"{text}…") > width_px:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
 
 
 def tag(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, color: Color, limit_px: int) -> None:

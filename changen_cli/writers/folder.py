@@ -11,7 +11,7 @@ columns, keys in ``_file_names`` columns of image lists.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from changen_cli.core.files import atomic_path, write_text
@@ -53,7 +53,8 @@ class FolderWriter:
                     partial.write_bytes(data)
                 written.append(path)
             events = root / row["events_file"]
-            write_text(events, "".join(dump(event_row(event, self.schema)) + "\n" for event in sample.events))
+            log = (event_row(event, self.schema, sample.calendar) for event in sample.events)
+            write_text(events, "".join(dump(event) + "\n" for event in log))
             written.append(events)
             self._staging.put(sample.id, row)
         except BaseException:
@@ -97,27 +98,22 @@ class FolderWriter:
 
     def _encode(self, sample: TimeSeries) -> dict[str, bytes]:
         """Return file name below the split → content, images first."""
-        scene = sample.scene
-        suffix = "png"
-        image: Callable[[UInt8Array], bytes] = encode_png
-        mask: Callable[[UInt8Array], bytes] = encode_png
-        change: Callable[[UInt8Array], bytes] = encode_png
-        if scene.crs is not None and scene.transform is not None:
-            suffix, crs, transform = "tif", scene.crs, scene.transform
+        name, dates = sample.id, sample.calendar or ("",) * len(sample.masks)
+        georeference = sample.scene.crs, sample.scene.transform
+        suffix = "tif" if None not in georeference else "png"
 
-            def image(a: UInt8Array) -> bytes:
-                return encode_cog(a, crs, transform)
+        def encode(array: UInt8Array, date: str = "", nodata: int | None = None) -> bytes:
+            crs, transform = georeference
+            if crs is None or transform is None:
+                return encode_png(array)
+            return encode_cog(array, crs, transform, nodata, date)
 
-            def mask(a: UInt8Array) -> bytes:
-                return encode_cog(a, crs, transform, nodata=self.schema.ignore_index)
-
-            change = image
         images = () if sample.images is None else sample.images
-        files = {f"images/{sample.id}_t{t}.{suffix}": image(a) for t, a in enumerate(images)}
-        files |= {f"masks/{sample.id}_t{t}.{suffix}": mask(a) for t, a in enumerate(sample.masks)}
+        unknown = self.schema.ignore_index
+        files = {f"images/{name}_t{t}.{suffix}": encode(a, dates[t]) for t, a in enumerate(images)}
+        files |= {f"masks/{name}_t{t}.{suffix}": encode(a, dates[t], unknown) for t, a in enumerate(sample.masks)}
         files |= {
-            f"changes/{sample.id}_t{t}_t{t + 1}.{suffix}": change(change_image(a))
-            for t, a in enumerate(sample.change_masks)
+            f"changes/{name}_t{t}_t{t + 1}.{suffix}": encode(change_image(a)) for t, a in enumerate(sample.change_masks)
         }
         return files
 

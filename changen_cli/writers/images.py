@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from changen_cli.core.calendar import tiff_datetime
 from changen_cli.core.types import GeoTransform, UInt8Array
 
 # Measured on 1024² aerial RGB: level 1 costs 89 ms and 2.15 MB, level 6 costs 223 ms and 2.23 MB. Masks are runs
@@ -33,7 +34,9 @@ def encode_png(array: UInt8Array) -> bytes:
     return buffer.getvalue()
 
 
-def encode_cog(array: UInt8Array, crs: str, transform: GeoTransform, nodata: int | None = None) -> bytes:
+def encode_cog(
+    array: UInt8Array, crs: str, transform: GeoTransform, nodata: int | None = None, date: str = ""
+) -> bytes:
     """Encode uint8 ``[H, W, 3]`` or ``[H, W]`` as a Cloud Optimized GeoTIFF, lossless.
 
     DEFLATE rather than the faster ZSTD, because every TIFF reader has it. No overviews: tiles are read whole, and
@@ -44,6 +47,7 @@ def encode_cog(array: UInt8Array, crs: str, transform: GeoTransform, nodata: int
         crs: Anything rasterio takes for a CRS; WKT here.
         transform: Geotransform of the tile.
         nodata: Value to tag as no data, or None.
+        date: Calendar date of the pixels, of which the tag DateTime holds the middle; empty: no such tag.
     """
     import rasterio
     from rasterio.io import MemoryFile
@@ -61,4 +65,6 @@ def encode_cog(array: UInt8Array, crs: str, transform: GeoTransform, nodata: int
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile(ext=".tif") as memory:
         with memory.open(**options) as target:
             target.write(bands)
+            if date:
+                target.update_tags(TIFFTAG_DATETIME=tiff_datetime(date))
         return bytes(memory.getbuffer())

@@ -60,7 +60,7 @@ class ParquetWriter:
         check_sample(sample)
         self._staging.check_dates(sample)
         row = metadata_row(sample)
-        events = dump([event_row(event, self.schema) for event in sample.events])
+        events = dump([event_row(event, self.schema, sample.calendar) for event in sample.events])
         pieces = [*_encode(sample), ("events", "", events.encode())]
         with atomic_path(self._blob(sample.id)) as partial, partial.open("wb") as file:
             for _, _, data in pieces:

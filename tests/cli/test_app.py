@@ -52,7 +52,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
     matrix = tmp_path / "paving.yaml"
     matrix.write_text("growth: 0.9\nrates:\n  background: {road: 0.1}\n")
     done = run(
-        "generate", "-i", pairs_tree, "-o", out, "--steps", 2, "--res", 96, "--layout", "pairs",
+        "generate", "-i", pairs_tree, "-o", out, "--steps", 2, "--dates", "2018, 2020-06,2023-01-15", "--res", 96, "--layout", "pairs",
         "--classes", "background, building, road", "--bands", "3,2,1", "--upsample", "--limit", 1,
         "--proposals", "none", "--sam-model", "some/sam",
         "--max-skipped", "30%", "--events", "create,transition,damage", "--transitions", matrix, "--disaster", "fire", "--rebuild", "10%", "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
@@ -69,7 +69,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
             "upsample": True, "bands": [3, 2, 1], "proposals": "none", "sam_model": "some/sam", "max_skipped": 0.3,
         },
         "events": {
-            "kinds": ["create", "transition", "damage"], "disaster": "fire", "rebuild": 0.1, "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,
+            "kinds": ["create", "transition", "damage"], "disaster": "fire", "rebuild": 0.1, "dates": ["2018", "2020-06", "2023-01-15"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,
             "transitions": {"name": "paving", "description": "", "rates": {"background": {"road": 0.1}}, "growth": 0.9},
         },
         "synthesis": {
@@ -132,6 +132,10 @@ def test_dry_run_writes_nothing(xbd_tree, quick) -> None:
         (["--input", "{tree}", "--events", "demolish"], 2, "events.kinds"),
         (["--input", "{tree}", "--strength", "1.5"], 2, "synthesis.strength"),
         (["--input", "{tree}", "--steps", "0"], 2, "events.steps"),
+        (["--input", "{tree}", "--dates", "2020,2018"], 2, "--dates): dates ascend"),
+        (["--input", "{tree}", "--dates", "2018"], 2, "two dates or more"),
+        (["--input", "{tree}", "--dates", "2018,spring"], 2, "'spring' is no date"),
+        (["--input", "{tree}", "--dates", "2018,2019", "--steps", "2"], 2, "Leave out --steps"),
         (["--input", "{tree}", "--bands", "a,b,c"], 2, "source.bands"),
         (["--input", "{tree}", "--res", "3"], 2, "source.res"),
         (["--input", "{tree}", "--device", "cuda:99"], 2, "--device cpu"),
@@ -202,7 +206,7 @@ def test_version_and_help() -> None:
     assert (done.exit_code, done.stdout) == (0, f"changen {__version__}\n")
     shown = run("-h")
     assert shown.exit_code == 0
-    for command in ("generate", "train", "info", "sample"):
+    for command in ("generate", "simulate", "preview", "train", "info", "sample"):
         assert command in shown.stdout
 
 
@@ -259,3 +263,55 @@ def test_train(xbd_tree, tmp_path, monkeypatch) -> None:
     uneven = run("train", "-i", xbd_tree, "-i", xbd_tree, "-o", tmp_path / "b", "--classes", "a,b", "--classes", "-",
                  "--classes", "c,d")  # fmt: skip
     assert uneven.exit_code == 2 and one_line(uneven.stderr)
+
+
+def test_simulate_as_typed(xbd_tree, tmp_path) -> None:
+    out = tmp_path / "masks"
+    arguments = ["simulate", "-i", xbd_tree, "-o", out, "--dates", "2018,2019-06,2021", "--change-area", "3-5%"]
+    done = run(*arguments)
+    assert (done.exit_code, done.stdout) == (0, f"{out}\n"), done.stderr
+    assert "2 samples from 2 scenes" in done.stderr and f"Look at {out / 'preview.png'}" in done.stderr
+    assert not (out / "train" / "images").exists()
+    said = run("info", out).stdout
+    assert "2, each of 3 dates: 2018, 2019-06, 2021" in said and "none, only masks" in said
+    assert "model" not in said
+    again = run(*arguments, "-q")
+    assert again.exit_code == 1 and one_line(again.stderr) and "--overwrite" in again.stderr
+    loud = run(*arguments, "--overwrite", "--json", "--limit", 1)
+    assert json.loads(loud.stdout)["samples"] == 1
+
+
+def test_preview_as_typed(xbd_tree, tmp_path) -> None:
+    sheet = tmp_path / "here" / "sheet.png"
+    done = run("preview", xbd_tree, "--scene", "flood_00000001", "--count", 2, "--steps", 2, "-o", sheet, "--json")
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said | {"steps_with_asked_area": 0} == {
+        "sheet": str(sheet), "scene": "flood_00000001", "futures": 2, "steps": 4, "steps_with_asked_area": 0,
+    }  # fmt: skip
+    assert sheet.is_file()
+    quiet = run("preview", xbd_tree, "--count", 1, "-o", sheet, "-q")
+    assert (quiet.stdout, quiet.stderr) == (f"{sheet}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["simulate", "-i", "{tree}/none"], 2, "none"),
+        (["simulate", "-i", "{tree}", "--steps", "0"], 2, "events.steps"),
+        (["simulate", "-i", "{tree}", "--output", "{tree}"], 1, "input folder"),
+        (["simulate", "-i", "{tree}", "--events", "transition"], 2, "none of them is between classes"),
+        (["preview", "{tree}/none"], 2, "does not exist"),
+        (["preview", "{tree}", "--scene", "x"], 2, "has no scene x"),
+        (["preview", "{tree}", "--output", "{tree}/images/x.png"], 2, "take it for an image"),
+        (["preview", "{tree}", "--output", "x.pdf"], 2, "no PNG"),
+        (["preview", "{tree}", "--dates", "2019,2018"], 2, "dates ascend"),
+        (["preview", "{tree}/images/flood_00000000_pre_disaster.png", "--res", "512"], 2, "smaller than --res"),
+    ],
+)
+def test_errors_of_masks_only_are_one_line(xbd_tree, arguments, code, says) -> None:
+    done = run(*(text.format(tree=xbd_tree) for text in arguments), "-q")
+    assert done.exit_code == code
+    assert one_line(done.stderr), done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""

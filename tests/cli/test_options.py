@@ -12,12 +12,17 @@ from changen_cli.cli import options
 from changen_cli.cli.common import duration, split_list
 from changen_cli.cli.generate import generate
 from changen_cli.cli.options import KEYS
+from changen_cli.cli.preview import preview
 from changen_cli.cli.simulate import simulate
 from changen_cli.core.recipe import Recipe, build_recipe
 
 DEFAULT = build_recipe({"source": {"input": "in"}})
 
-COMMANDS = {generate: {"dry_run", "quiet", "as_json"}, simulate: {"quiet", "as_json"}}
+COMMANDS: dict[Any, set[str]] = {
+    generate: {"dry_run", "quiet", "as_json"},
+    simulate: {"quiet", "as_json"},
+    preview: {"scene", "scene_id", "count", "sheet", "quiet", "as_json"},
+}
 """Commands that make a recipe, and the options that are their own."""
 WITHOUT_AN_OPTION = {"version", "events.min_area_px"}
 """The recipe's own format number; and a threshold below which no annotator draws a building."""

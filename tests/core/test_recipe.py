@@ -22,6 +22,7 @@ def recipe(**sections: Any) -> Recipe:
         {"source": {"input": "in", "classes": ("a", "b")}},
         {"source": {"input": "in", "bands": (4, 3, 2)}},
         {"events": {"steps": 2}},
+        {"events": {"dates": ("2018", "2019")}},
         {"events": {"kinds": ("create",)}},
         {"events": {"kinds": ("create", "remove", "transition")}},
         {"events": {"change_area": "2-9%"}},
@@ -59,6 +60,11 @@ def test_fingerprint_ignores_how_and_where(changed: dict[str, Any]) -> None:
         ({"synthesis": {"scheduler": "euler"}}, "synthesis.scheduler"),
         ({"events": {"kinds": ()}}, "events.kinds"),
         ({"events": {"steps": 0}}, "events.steps"),
+        ({"events": {"dates": ("2018",)}}, "events.dates"),
+        ({"events": {"dates": ()}}, "events.dates"),
+        ({"events": {"dates": ("2018", "2018-13")}}, "events.dates"),
+        ({"events": {"dates": ("2019", "2018")}}, "events.dates"),
+        ({"events": {"dates": [str(year) for year in range(1900, 1966)]}}, "events.steps"),
         ({"source": {"input": "in", "bands": (1, 2)}}, "source.bands"),
         ({"source": {"input": "in", "bands": (0, 1, 2)}}, "source.bands"),
         ({"version": 2}, "version"),
@@ -151,3 +157,14 @@ def test_a_disaster_needs_damage_and_damage_has_one() -> None:
     for given in ({"disaster": "flood"}, {"rebuild": 0.1}, {"kinds": ("remove",), "disaster": "wind"}):
         with pytest.raises(UsageError, match="has no effect without the event kind"):
             recipe(events=given)
+
+
+def test_dates_say_how_many_steps_there_are() -> None:
+    dates = ("2018-01", "2020-06", "2023-01")
+    dated = recipe(events={"dates": dates})
+    assert (dated.events.dates, dated.events.steps) == (dates, 2)
+    assert recipe(events={"dates": dates, "steps": 2}) == dated
+    assert build_recipe(dated.model_dump(mode="json")) == dated
+    for steps in (1, 3):
+        with pytest.raises(UsageError, match=f"3 dates, which makes 2 steps, not {steps}. Leave out --steps"):
+            recipe(events={"dates": dates, "steps": steps})

@@ -75,6 +75,7 @@ def test_dump_refuses_what_json_does_not_have():
         {"masks": np.zeros((2, 64, 96), np.int32)},
         {"images": None, "masks": np.zeros((2, 64, 96), np.int32)},
         {"images": None, "masks": np.zeros((1, 64, 96), np.uint8)},
+        {"calendar": ("2018", "2019", "2020")},
         {"images": np.zeros((1, 64, 96, 3), np.uint8), "masks": np.zeros((1, 64, 96), np.uint8)},
     ],
 )

@@ -44,6 +44,13 @@ def test_facts_are_in_the_text():
     assert "object removal" not in text
 
 
+def test_calendar_dates_are_said_to_be_asked_for():
+    assert "**Calendar**: 2018, 2020-06, 2023. These dates were asked for" in render_card(
+        FACTS | {"calendar": ("2018", "2020-06", "2023")}
+    )
+    assert "Calendar" not in render_card(FACTS)
+
+
 @pytest.mark.parametrize("layout", ["folder", "parquet"])
 def test_a_card_of_masks_promises_no_images(layout):
     text = render_card(FACTS | {"layout": layout, "images": False, "model": "", "unchanged": "", "preview": ""})

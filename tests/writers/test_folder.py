@@ -66,6 +66,52 @@ def test_samples_without_images(make, schema, tmp_path, dates):
     assert list(row) == [key for key in expected if key in row]
 
 
+CALENDAR = ("2018", "2020-06", "2023-01-15")
+
+
+def test_calendar_dates_are_in_rows_events_and_tags(make, schema, tmp_path):
+    plain = make(1, dates=3, geo=True)
+    sample = dataclasses.replace(plain, calendar=CALENDAR)
+    write_all(tmp_path / "plain", schema, [plain])
+    write_all(tmp_path / "dated", schema, [sample])
+    train = tmp_path / "dated/train"
+    row = json.loads((train / "metadata.jsonl").read_text())
+    assert row["calendar"] == list(CALENDAR) and row["dates"] == 3
+    events = [json.loads(line) for line in (train / "events/scene1_v0.jsonl").read_text().splitlines()]
+    assert [(e["step"], e["date_from"], e["date_to"]) for e in events] == [(0, *CALENDAR[:2]), (1, *CALENDAR[1:])]
+    tags = ["2018:07:01 00:00:00", "2020:06:16 00:00:00", "2023:01:15 12:00:00"]
+    for kind in ("images", "masks"):
+        pictures = [Image.open(train / f"{kind}/scene1_v0_t{t}.tif") for t in range(3)]
+        assert [picture.tag_v2[306] for picture in pictures] == tags
+    assert 306 not in Image.open(train / "changes/scene1_v0_t0_t1.tif").tag_v2
+    assert 306 not in Image.open(tmp_path / "plain/train/images/scene1_v0_t0.tif").tag_v2
+    assert "calendar" not in (tmp_path / "plain/train/metadata.jsonl").read_text()
+    assert "date_from" not in (tmp_path / "plain/train/events/scene1_v0.jsonl").read_text()
+    write_all(tmp_path / "again", schema, [sample])
+    assert files(tmp_path / "again") == files(tmp_path / "dated")
+
+
+@pytest.mark.parametrize("layout", ["folder", "parquet"])
+@pytest.mark.parametrize("calendar", [("2018", "2020"), ("2018-01", "2020-06"), ("2018-01-31", "2020-06-01")])
+@pytest.mark.usefixtures("offline")
+def test_calendar_dates_load_as_given(make, schema, tmp_path, layout, calendar):
+    from datasets import load_dataset
+
+    from changen_cli.writers import open_writer
+
+    writer = open_writer(layout, tmp_path, schema)
+    for number in range(2):
+        writer.write(dataclasses.replace(make(number), calendar=calendar))
+    writer.close()
+    write_card(tmp_path, {"layout": layout, "splits": {"train": 2}, "dates": 2})
+    for row in load_dataset(str(tmp_path), split="train"):
+        # `datasets` makes times of whole days in JSON; Parquet says what they are.
+        whole_days = layout == "folder" and len(calendar[0]) == 10
+        assert tuple(map(str, row["calendar"])) == tuple(
+            f"{date} 00:00:00" if whole_days else date for date in calendar
+        )
+
+
 def test_two_dates_give_the_pair_columns(make, schema, tmp_path):
     write_all(tmp_path, schema, [make()])
     row = json.loads((tmp_path / "train/metadata.jsonl").read_text())

@@ -1,0 +1,94 @@
+"""How many scenes a minute `changen simulate` makes, and where the time goes.
+
+Usage: python benchmarks/simulate.py [FOLDER[:class,...][@RES] ...] [--scenes 150] [--events create,remove]
+
+Without folders: the bundled sample, cut to tiles of 256, 512 and 1024 px. One process; milliseconds are processor time
+of each stage by itself, scenes a minute are those of a whole run by the clock, in which reading and simulating overlap
+with writing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from changen_cli.core.recipe import Recipe, build_recipe
+from changen_cli.core.types import Scene
+from changen_cli.workflows.plans import as_sample, gather, known_objects, open_labelled_source, simulate
+from changen_cli.workflows.setup import SAMPLE
+from changen_cli.workflows.simulate import simulate_dataset
+from changen_cli.writers import open_writer
+
+
+def make_recipe(text: str, scenes: int, kinds: str, output: str) -> Recipe:
+    """``FOLDER[:class,...][@RES]`` as a recipe."""
+    body, _, res = text.partition("@")
+    path, _, classes = body.partition(":")
+    return build_recipe(
+        {
+            "source": {
+                "input": path,
+                "classes": classes.split(",") if classes else None,
+                "res": int(res) if res else None,
+            },
+            "events": {"kinds": kinds.split(",")},
+            "output": {"path": output},
+            "limit": scenes,
+        }
+    )
+
+
+def stages(recipe: Recipe, folder: Path) -> tuple[dict[str, float], int, int]:
+    """Processor time per scene of every stage, in ms; scenes timed, and their longer side."""
+    took = {}
+
+    def timed(name, items):
+        started = time.process_time()
+        made = list(items)
+        took[name] = 1e3 * (time.process_time() - started) / max(1, len(made))
+        return made
+
+    source = open_labelled_source(recipe)
+    library, textures = gather(recipe, source)
+    scenes = timed("read", islice((item for item in source if isinstance(item, Scene)), recipe.limit))
+    plans = timed(
+        "simulate",
+        (
+            simulate(s, source.schema, recipe, 0, known_objects(s, source.schema, recipe, library), textures)
+            for s in scenes
+        ),
+    )
+    writer = open_writer("folder", folder, source.schema)
+    timed("write", (writer.write(as_sample(plan, recipe)) for plan in plans))
+    return took, len(scenes), max(scenes[0].image.shape[:2])
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="*", default=[f"{SAMPLE}@{res}" for res in (256, 512, 1024)])
+    parser.add_argument("--scenes", type=int, default=150)
+    parser.add_argument("--events", default="create,remove")
+    options = parser.parse_args()
+    table = Table(title="changen simulate, one step")
+    for column in ("folder", "px", "scenes", "read ms", "simulate ms", "write ms", "scenes a minute"):
+        table.add_column(column, justify="left" if column == "folder" else "right")
+    for text in options.folders:
+        with tempfile.TemporaryDirectory() as folder:
+            recipe = make_recipe(text, options.scenes, options.events, f"{folder}/out")
+            took, scenes, side = stages(recipe, Path(folder) / "stages")
+            made = simulate_dataset(recipe)
+        name = Path(text.partition("@")[0].partition(":")[0]).name
+        rate = 60 * made.samples / made.seconds
+        table.add_row(name, str(side), str(scenes), *(f"{took[key]:.1f}" for key in took), f"{rate:.0f}")
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()
