@@ -31,6 +31,7 @@ def generate(
     disaster: options.Disaster = None,
     rebuild: options.Rebuild = None,
     change_area: options.ChangeArea = None,
+    rates: options.Rates = None,
     negatives: options.Negatives = None,
     variants: options.Variants = None,
     seed: options.Seed = None,

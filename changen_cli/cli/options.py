@@ -36,6 +36,7 @@ KEYS = {
     "steps": "events.steps",
     "dates": "events.dates",
     "change_area": "events.change_area",
+    "rates": "events.rates",
     "negatives": "events.negatives",
     "variants": "variants",
     "seed": "seed",
@@ -185,6 +186,14 @@ Dates = Annotated[
     _option(
         "--dates",
         help="Calendar dates of a series, ascending, e.g. 2018-01,2020-06,2023-01; they set --steps.",
+        panel=EVENTS,
+    ),
+]
+Rates = Annotated[
+    str | None,
+    _option(
+        "--rates",
+        help="Births and deaths per building and year, not by area: create=2%,remove=1%. Needs --dates.",
         panel=EVENTS,
     ),
 ]

@@ -4,6 +4,7 @@ Objects are created and removed as whole instances, regions change class by a tr
 belongs to exactly one logged event.
 """
 
+from changen_cli.events.demography import Demography
 from changen_cli.events.footprints import Stock, collect_exemplars, stock_library
 from changen_cli.events.hazards import Damage
 from changen_cli.events.regions import ObjectTable, measure_objects, polygon_wkt
@@ -14,6 +15,7 @@ from changen_cli.events.transitions import Transitions, resolve_transitions
 
 __all__ = [
     "Damage",
+    "Demography",
     "EventRules",
     "ObjectTable",
     "SeriesState",

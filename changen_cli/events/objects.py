@@ -19,7 +19,8 @@ _MAX_MISSES = 24
 
 def change_objects(step: Step) -> None:
     """Spend the target: some on removals, the rest on creations, what is left on removals again."""
-    kinds = step.rules.kinds
+    rated = step.rules.demography.rates if step.rules.demography else {}
+    kinds = [kind for kind in step.rules.kinds if kind not in rated]
     if not step.objects_can_change():
         named = step.building >= 0
         step.shortages.append("no class is free ground" if named else "no class is named like a building")

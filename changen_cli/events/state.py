@@ -18,6 +18,7 @@ from changen_cli.events.regions import FloatArray, ObjectTable, measure_objects,
 from changen_cli.events.transitions import Transitions
 
 if TYPE_CHECKING:
+    from changen_cli.events.demography import Demography
     from changen_cli.events.growth import Site
 
 
@@ -34,6 +35,7 @@ class EventRules:
         transitions: The matrix transitions follow; needed when they may happen.
         damage: The disaster; needed when buildings may be damaged.
         drawable: Classes whose pixels can be drawn even where the tile shows none.
+        demography: Yearly rates of the kinds that follow them instead of ``change_area``.
     """
 
     schema: ClassSchema
@@ -44,6 +46,7 @@ class EventRules:
     transitions: Transitions | None = None
     damage: Damage | None = None
     drawable: frozenset[int] = field(default_factory=frozenset)
+    demography: Demography | None = None
 
     def __post_init__(self) -> None:
         low, high = self.change_area

@@ -28,7 +28,7 @@ from changen_cli.core.types import (
 from changen_cli.workflows.setup import build_stock, make_proposer, own_exemplars
 
 if TYPE_CHECKING:
-    from changen_cli.events import Damage, Transitions
+    from changen_cli.events import Damage, Demography, Transitions
     from changen_cli.sources.folder import Source
 
 Item = TypeVar("Item")
@@ -150,6 +150,15 @@ def disaster(recipe: Recipe, label_safe: bool) -> Damage | None:
     return None if events.disaster is None else Damage(events.disaster, events.rebuild, label_safe)
 
 
+def demography(recipe: Recipe) -> Demography | None:
+    """The recipe's yearly rates; None when there are none."""
+    from changen_cli.core.calendar import years_between
+    from changen_cli.events import Demography
+
+    events = recipe.events
+    return Demography(events.rates, years_between(events.dates)) if events.rates and events.dates else None
+
+
 def simulate(
     scene: Scene,
     schema: ClassSchema,
@@ -181,6 +190,7 @@ def simulate(
         transitions=matrix(recipe, schema),
         damage=disaster(recipe, label_safe),
         drawable=frozenset(drawable_anywhere(recipe, schema, textures)),
+        demography=demography(recipe),
     )
     negative = bool(derive_rng(recipe.seed, scene.id, variant, "negative").random() < events.negatives)
     series = simulate_series(

@@ -168,3 +168,17 @@ def test_dates_say_how_many_steps_there_are() -> None:
     for steps in (1, 3):
         with pytest.raises(UsageError, match=f"3 dates, which makes 2 steps, not {steps}. Leave out --steps"):
             recipe(events={"dates": dates, "steps": steps})
+
+
+def test_rates_are_per_year_of_dated_series() -> None:
+    dates = ("2018", "2020")
+    rated = recipe(events={"rates": "create=2%, remove=0.01", "dates": dates})
+    assert rated.events.rates == {"create": 0.02, "remove": 0.01}
+    assert build_recipe(rated.model_dump(mode="json")) == rated
+    with pytest.raises(UsageError, match="Give the --dates"):
+        recipe(events={"rates": "create=2%"})
+    with pytest.raises(UsageError, match="names grow, which is no event kind"):
+        recipe(events={"rates": "grow=2%", "dates": dates})
+    for wrong in ("create", "create=-1%", "create=x", "damage=1%", ""):
+        with pytest.raises(UsageError, match="rates"):
+            recipe(events={"rates": wrong, "dates": dates, "kinds": ("create", "remove", "damage")})
