@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from changen_cli.core.types import BoolArray, ChangeEvent, EventKind, Exemplar, MaskSeries, Scene, StepReport
+from changen_cli.events.alterations import alter
 from changen_cli.events.damage import damage, worsen
 from changen_cli.events.demography import live
 from changen_cli.events.edits import transition
@@ -23,6 +24,7 @@ from changen_cli.events.step import TOLERANCE, Step
 _PROCESSES: tuple[tuple[frozenset[EventKind], Callable[[Step], None]], ...] = (
     (frozenset({"damage"}), damage),
     (frozenset({"create", "remove"}), change_objects),
+    (frozenset({"alter"}), alter),
     (frozenset({"grow"}), grow),
     (frozenset({"transition"}), transition),
 )

@@ -77,6 +77,7 @@ class SeriesState:
         habits: How the buildings of date 0 stand; measured when first asked for, and kept.
         time_index: The step t that comes next.
         sites: Buildings under construction.
+        reshaped: Numbers of objects with another outline than at date 0; they are left alone from then on.
         turns: When the disaster hits which object, by object number, float64 ``[first_created]`` in (0, 1); inf for
             those it will not. None until it is drawn, by the first step that needs it.
     """
@@ -91,6 +92,7 @@ class SeriesState:
     habits: Callable[[], Habits]
     time_index: int = 0
     sites: tuple[Site, ...] = ()
+    reshaped: frozenset[int] = frozenset()
     turns: FloatArray | None = None
 
 

@@ -43,7 +43,8 @@ class Step:
         removed: Rows of ``state.objects`` that are gone.
         closed: bool ``[H, W]``, pixels nothing may happen to any more: changed in the series, avoided, or claimed.
         sites: Buildings under construction at the next date.
-        altered: Rows of ``state.objects`` that stay and have changed their class.
+        altered: Rows of ``state.objects`` that stay and have changed in some way; once is enough in a step.
+        replaced: Rows of ``state.objects`` that are entered anew, with another outline.
         turns: When the disaster hits which object, see :class:`SeriesState`.
         events: What happened, in order.
         shortages: Why something asked for did not happen.
@@ -64,6 +65,7 @@ class Step:
         self.built = class_table(rules.schema.object_ids)
         self.removed: list[int] = []
         self.altered: list[int] = []
+        self.replaced: list[int] = []
         self.turns: FloatArray | None = state.turns
         self.events: list[ChangeEvent] = []
         self.shortages: list[str] = []
@@ -140,6 +142,8 @@ class Step:
         to_class: int,
         placement: Placement | None = None,
         stage: str = "",
+        split_into: tuple[str, ...] = (),
+        merged_from: tuple[str, ...] = (),
     ) -> int:
         """Write one event into the next mask and log it; the only place where a mask changes. Returns its pixels."""
         before = np.bincount(self.state.mask[crop(box)][footprint], minlength=256)
@@ -162,6 +166,8 @@ class Step:
                 from_areas_px={int(i): int(before[i]) for i in np.flatnonzero(before)},
                 placement=placement,
                 stage=stage,
+                split_into=split_into,
+                merged_from=merged_from,
             )
         )
         return area
@@ -172,9 +178,10 @@ class Step:
             self.state,
             mask=self.mask,
             instances=self.instances,
-            objects=self.added.without(self.removed),
+            objects=self.added.without([*self.removed, *self.replaced]).in_order(),
             settled=self.closed,
             sites=tuple(self.sites),
+            reshaped=self.state.reshaped | set(self.state.objects.numbers[self.replaced].tolist()),
             turns=self.turns,
             next_number=self.next_number(),
             time_index=self.state.time_index + 1,
