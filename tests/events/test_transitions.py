@@ -271,7 +271,7 @@ def test_names_are_matched_by_what_they_mean() -> None:
 
 def test_presets_are_complete() -> None:
     schema = ClassSchema(("unlabelled", *OPENEARTHMAP))
-    assert set(preset_names()) == {"openearthmap", "urbanisation", "deforestation", "flood"}
+    assert set(preset_names()) == {"openearthmap", "urbanisation", "deforestation", "flood", "published-s9"}
     for name in preset_names():
         table = load_transitions(name)
         assert table.description
@@ -279,6 +279,19 @@ def test_presets_are_complete() -> None:
     everything = resolve_transitions(load_transitions("openearthmap"), schema).rates[1:9, 1:9]
     assert everything.any(axis=0).all() and everything.any(axis=1).all()
     assert OPENEARTHMAP[3] == "road" and OPENEARTHMAP[7] == "building"
+
+
+def test_the_published_table_is_complete() -> None:
+    rates = load_transitions("published-s9").rates
+    rows = {source: set(row) for source, row in rates.items()}
+    assert sum(map(len, rows.values())) == 37
+    assert {source: round(sum(row.values()), 9) for source, row in rates.items()} == dict.fromkeys(
+        OPENEARTHMAP, 0.3
+    ) | {"agriculture": 0.25}
+    assert all(len(set(row.values())) == 1 for row in rates.values())
+    land = set(OPENEARTHMAP) - {"road", "building"}
+    assert rows["road"] == land - {"rangeland", "agriculture"} and rows["building"] == {"developed", "tree", "water"}
+    assert all(rows[source] == land - {source} for source in land)
 
 
 @pytest.mark.parametrize(
