@@ -19,6 +19,7 @@ from changen_cli.events.transitions import Demand, drawable_classes
 _MAX_SEEDS = 8  # places tried for one transition
 _PARCEL_SHARE = (0.06, 0.35)  # of a step's target
 _STRIP_PX = (600.0, 2500.0)
+_CORE = 0.5  # room a plot needs on four sides of its middle, in square roots of the building's area
 _NATURAL = frozenset({"bareland", "rangeland", "tree", "water"})  # nobody surveyed their outlines
 
 
@@ -108,12 +109,13 @@ def _building_transition(step: Step, ground: OpenGround, of: int, to: int) -> in
     room_px = left_px + AIM * step.target_px
     for _ in range(_MAX_SEEDS):
         choice = creation_size(step.stock, left_px, room_px, least_px, rng)
-        seed = ground.seed(of, None, rng)
-        if choice is None or seed is None:
+        if choice is None:
             return 0
         exemplar, scale = choice
+        # Laying one is a hundred times the cost of a look at whether its middle would fit.
+        seed = ground.seed(of, None, rng, round(_CORE * math.sqrt(exemplar.area_px) * scale))
         mirrored = bool(rng.random() < MIRROR_SHARE)
-        laid = lay_at(np.asarray(seed), exemplar, scale, mirrored, blocked, step.added)
+        laid = None if seed is None else lay_at(np.asarray(seed), exemplar, scale, mirrored, blocked, step.added)
         fits = laid is not None and least_px <= laid.footprint.sum() <= left_px + TOLERANCE * step.target_px
         if laid is not None and fits and _stands_free(step, laid.box, laid.footprint):
             ground.take(laid.box, laid.footprint)

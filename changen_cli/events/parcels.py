@@ -46,13 +46,14 @@ class OpenGround:
         counts[255] = 0
         return counts
 
-    def seed(self, of: int, beside: int | None, rng: np.random.Generator) -> tuple[int, int] | None:
+    def seed(self, of: int, beside: int | None, rng: np.random.Generator, room_px: int = 0) -> tuple[int, int] | None:
         """Draw an open pixel of a class, uniformly.
 
         Args:
             of: The class.
             beside: Only pixels next to this class; anywhere when None.
             rng: The step's generator.
+            room_px: Only pixels that have open ones of the class at this distance above, below, left and right.
 
         Returns:
             ``(row, col)``, or None when there is none.
@@ -61,14 +62,28 @@ class OpenGround:
         if beside is None:
             for _ in range(4):  # a common class is hit at once; only a rare one is worth listing
                 tried = rng.integers(flat.size, size=256)
-                hits = tried[flat[tried] == of]
+                hits = self._roomy(tried[flat[tried] == of], room_px)
                 if hits.size:
                     return self._place(int(hits[0]))
             found = np.flatnonzero(flat == of)
         else:
             found = self._border(of, beside)
             found = found[flat[found] == of]
+        found = self._roomy(found, room_px)
         return self._place(int(found[rng.integers(found.size)])) if found.size else None
+
+    def _roomy(self, found: npt.NDArray[np.intp], room_px: int) -> npt.NDArray[np.intp]:
+        """Those of some pixels, as flat indices, that have their own class on all four sides."""
+        if not room_px:
+            return found
+        height, width = self.values.shape
+        rows, cols = np.divmod(found, width)
+        inside = (np.minimum(rows, height - 1 - rows) >= room_px) & (np.minimum(cols, width - 1 - cols) >= room_px)
+        found = found[inside]
+        flat = self.values.reshape(-1)
+        for offset in (room_px, -room_px, room_px * width, -room_px * width):
+            found = found[flat[found + offset] == flat[found]]
+        return found
 
     def _place(self, flat: int) -> tuple[int, int]:
         return flat // self.values.shape[1], flat % self.values.shape[1]

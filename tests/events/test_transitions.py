@@ -329,3 +329,14 @@ def test_presets_and_files_are_told_apart(tmp_path: Path) -> None:
     assert load_transitions(table.model_dump()) == table
     with pytest.raises(UsageError, match="no matrix"):
         EventRules(LAND, kinds=("transition",))
+
+
+def test_seeds_with_room() -> None:
+    mask = np.full((90, 120), 4, np.uint8)
+    mask[30:71, 40:81] = 2
+    mask[2, 2] = 2
+    ground = OpenGround(mask, np.zeros(mask.shape, dtype=bool))
+    for number in range(20):
+        row, col = ground.seed(2, None, derive_rng(number, "roomy"), room_px=15)
+        assert 45 <= row <= 55 and 55 <= col <= 65
+    assert ground.seed(2, None, derive_rng(0, "none"), room_px=25) is None
