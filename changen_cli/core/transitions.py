@@ -5,17 +5,44 @@ A file says which rates it wants; what they mean for the classes of one folder i
 
 from __future__ import annotations
 
+import math
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from changen_cli.core.errors import UsageError
 
 _FOLDER = Path(__file__).parents[1] / "data" / "transitions"
 DEFAULT_TRANSITIONS = "openearthmap"
+_MOVE = "Write moves: [{class: water, distance_m: [2, 15], over: [bareland]}]"
+
+
+class BoundaryMove(BaseModel):
+    """The edge of a class moves by a distance on the ground: a river rises, a forest is cleared along its rim.
+
+    Attributes:
+        class_name: The class whose edge moves; ``class`` in files.
+        distance_m: Least and largest distance in metres, drawn anew for every stretch of edge.
+        over: The class advances over these.
+        retreat_to: The class retreats, and its rim becomes this one. Either this or ``over`` is given.
+        share: Share in (0, 1] of a step's area that is moved edges; the rates have the rest.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    class_name: str = Field(alias="class")
+    distance_m: tuple[float, float]
+    over: tuple[str, ...] = ()
+    retreat_to: str | None = None
+    share: float = Field(0.3, gt=0, le=1)
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        return {"class": values.pop("class_name", self.class_name), **values}
 
 
 class TransitionTable(BaseModel):
@@ -28,14 +55,16 @@ class TransitionTable(BaseModel):
             most; what is left of a row stays as it is.
         growth: Share in [0, 1] of the changed parts that begin beside their new class, as fields beside a forest do;
             the others begin anywhere.
+        moves: Edges that move; their shares add up to 1 at most.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     description: str = ""
-    rates: dict[str, dict[str, float]]
+    rates: dict[str, dict[str, float]] = Field(default_factory=dict)
     growth: float = Field(0.5, ge=0, le=1)
+    moves: tuple[BoundaryMove, ...] = ()
 
 
 def preset_names() -> tuple[str, ...]:
@@ -97,26 +126,74 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def _checked(values: dict[str, Any], where: str) -> TransitionTable:
     """Validate in words a user can act on; the model itself only repeats the rules."""
-    keys = tuple(TransitionTable.model_fields)
+    _known_keys(values, TransitionTable, where)
+    rates, moves = values.get("rates", {}), values.get("moves") or ()
+    if not isinstance(rates, dict) or not (rates or moves):
+        raise UsageError(f"{where} has no rates", "Write rates: {tree: {bareland: 0.1}}")
+    for source, row in rates.items():
+        _check_row(str(source), row, where)
+    growth = values.get("growth", 0.5)
+    if not _is_number(growth, 0, 1):
+        raise UsageError(f"{where}: growth is no share from 0 to 1 (given: {growth!r})")
+    if not isinstance(moves, list | tuple):
+        raise UsageError(f"{where}: moves is no list", _MOVE)
+    found = tuple(_checked_move(move, f"{where}: moves[{index}]") for index, move in enumerate(moves))
+    if sum(move.share for move in found) > 1 + 1e-9:
+        raise UsageError(f"{where}: the shares of moves add up to more than all of a step")
+    named = {str(source): {str(target): rate for target, rate in row.items()} for source, row in rates.items()}
+    texts = {key: str(values[key]) for key in ("name", "description") if key in values}
+    return TransitionTable(rates=named, growth=growth, moves=found, **texts)
+
+
+def _known_keys(values: dict[str, Any], model: type[BaseModel], where: str) -> None:
+    keys = tuple(field.alias or name for name, field in model.model_fields.items())
     for key in values:
         if key not in keys:
             raise UsageError(f"{where}: unknown key {key}{nearest(str(key), keys)}", f"Keys: {', '.join(keys)}")
-    rates = values.get("rates")
-    if not isinstance(rates, dict) or not rates:
-        raise UsageError(f"{where} has no rates", "Write rates: {tree: {bareland: 0.1}}")
-    for source, row in rates.items():
-        if not isinstance(row, dict):
-            raise UsageError(f"{where}: rates.{source} is no mapping of classes to rates (given: {row!r})")
-        for target, rate in row.items():
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-                raise UsageError(f"{where}: rates.{source}.{target} is no rate from 0 to 1 (given: {rate!r})")
-        if source in row:
-            raise UsageError(f"{where}: rates.{source}.{source} is no change", "Leave it out: the rest of a row stays")
-        if sum(row.values()) > 1 + 1e-9:
-            raise UsageError(f"{where}: rates.{source} add up to {sum(row.values()):g}, more than all of the class")
-    growth = values.get("growth", 0.5)
-    if isinstance(growth, bool) or not isinstance(growth, int | float) or not 0 <= growth <= 1:
-        raise UsageError(f"{where}: growth is no share from 0 to 1 (given: {growth!r})")
-    named = {str(source): {str(target): rate for target, rate in row.items()} for source, row in rates.items()}
-    texts = {key: str(values[key]) for key in ("name", "description") if key in values}
-    return TransitionTable(rates=named, growth=growth, **texts)
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and low <= value <= high
+
+
+def _check_row(source: str, row: Any, where: str) -> None:
+    if not isinstance(row, dict):
+        raise UsageError(f"{where}: rates.{source} is no mapping of classes to rates (given: {row!r})")
+    for target, rate in row.items():
+        if not _is_number(rate, 0, 1):
+            raise UsageError(f"{where}: rates.{source}.{target} is no rate from 0 to 1 (given: {rate!r})")
+    if source in map(str, row):
+        raise UsageError(f"{where}: rates.{source}.{source} is no change", "Leave it out: the rest of a row stays")
+    if sum(row.values()) > 1 + 1e-9:
+        raise UsageError(f"{where}: rates.{source} add up to {sum(row.values()):g}, more than all of the class")
+
+
+def _checked_move(move: Any, where: str) -> BoundaryMove:
+    if isinstance(move, BoundaryMove):
+        return move
+    if not isinstance(move, dict) or "class" not in move:
+        raise UsageError(f"{where} names no class", _MOVE)
+    _known_keys(move, BoundaryMove, where)
+    distance = move.get("distance_m")
+    distance = [distance, distance] if _is_number(distance, 0, math.inf) else distance
+    if (
+        not isinstance(distance, list | tuple)
+        or len(distance) != 2
+        or not all(_is_number(value, 1e-3, 1e5) for value in distance)
+        or distance[0] > distance[1]
+    ):
+        raise UsageError(f"{where}: distance_m is no range of metres such as [2, 15] (given: {distance!r})")
+    share = move.get("share", 0.3)
+    if not _is_number(share, 1e-6, 1):
+        raise UsageError(f"{where}: share is no share from 0 to 1 (given: {share!r})")
+    over, target = move.get("over") or (), move.get("retreat_to")
+    over = (over,) if isinstance(over, str) else over
+    if not isinstance(over, list | tuple) or bool(over) == bool(target):
+        raise UsageError(f"{where}: give either over, the classes it advances over, or retreat_to", _MOVE)
+    return BoundaryMove(
+        class_name=str(move["class"]),
+        distance_m=(float(distance[0]), float(distance[1])),
+        over=tuple(map(str, over)),
+        retreat_to=str(target) if target else None,
+        share=share,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -67,10 +68,27 @@ class OpenGround:
                     return self._place(int(hits[0]))
             found = np.flatnonzero(flat == of)
         else:
-            found = self._border(of, beside)
-            found = found[flat[found] == of]
+            found = self._open_border(of, beside)
         found = self._roomy(found, room_px)
         return self._place(int(found[rng.integers(found.size)])) if found.size else None
+
+    def edge_seed(
+        self, of: Collection[int], beside: Collection[int], rng: np.random.Generator
+    ) -> tuple[int, int] | None:
+        """Draw an open pixel of some classes next to a pixel of some others; None when there is none."""
+        found = np.concatenate([self._open_border(a, b) for a in of for b in beside])
+        return self._place(int(found[rng.integers(found.size)])) if found.size else None
+
+    def edge_px(self, of: Collection[int], beside: Collection[int]) -> FloatArray:
+        """Open pixels per class that lie next to some others, float64 ``[256]``; 0 for classes not in ``of``."""
+        counts = np.zeros(256)
+        for a in of:
+            counts[a] = sum(self._open_border(a, b).size for b in beside)
+        return counts
+
+    def _open_border(self, of: int, beside: int) -> npt.NDArray[np.intp]:
+        found = self._border(of, beside)
+        return np.asarray(found[self.values.reshape(-1)[found] == of])
 
     def _roomy(self, found: npt.NDArray[np.intp], room_px: int) -> npt.NDArray[np.intp]:
         """Those of some pixels, as flat indices, that have their own class on all four sides."""
@@ -137,7 +155,7 @@ class OpenGround:
         region = labels == labels[at]
         size = int(region.sum())
         least_px, most_px = limits_px
-        if shape != "strip" and size <= min(_WHOLE * area_px, most_px) and not self._goes_on(region, box):
+        if shape != "strip" and size <= min(_WHOLE * area_px, most_px) and not self.goes_on(region, box):
             part = region
         else:
             rows, cols = np.nonzero(region)
@@ -155,7 +173,7 @@ class OpenGround:
         footprint, tight = tighten(part, box)
         return tight, footprint
 
-    def _goes_on(self, region: BoolArray, box: Box) -> bool:
+    def goes_on(self, region: BoolArray, box: Box) -> bool:
         """Whether a region reaches a side of its window that is not the tile's own border."""
         height, width = self.values.shape
         return bool(

@@ -93,7 +93,7 @@ def simulate_step(
     _spend(step, asked * state.mask.size)
     reached = step.used_px / state.mask.size
     met = abs(reached - asked) <= TOLERANCE * asked
-    notes = [] if met else step.shortages
+    notes = [*([] if met else step.shortages), *step.remarks]
     if step.removed and len(step.removed) == len(state.objects):
         notes = [*notes, f"the last {rules.schema.building_name} was removed"]
     report = StepReport(state.time_index, asked, reached, met, "; ".join(notes), step.transitions)

@@ -60,6 +60,7 @@ class SeriesState:
         first_created: Object numbers from here on were created in this series; they are never removed.
         next_number: The next free object number.
         time_index: The step t that comes next.
+        gsd_m: Metres per pixel; None when the scene does not say.
     """
 
     mask: UInt8Array
@@ -69,6 +70,7 @@ class SeriesState:
     first_created: int
     next_number: int
     time_index: int = 0
+    gsd_m: float | None = None
 
 
 def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = None) -> SeriesState:
@@ -87,4 +89,4 @@ def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = No
     objects = measure_objects(scene.mask, instances, -1 if building is None else building, scene.uids)
     settled = np.zeros(scene.mask.shape, dtype=bool) if avoid is None else avoid.astype(bool)
     first = 1 + max(int(instances.max(initial=0)), len(scene.uids))
-    return SeriesState(scene.mask, instances, objects, settled, first, first)
+    return SeriesState(scene.mask, instances, objects, settled, first, first, gsd_m=scene.gsd_m)

@@ -36,6 +36,7 @@ class Step:
         removed: Rows of ``state.objects`` that are gone.
         events: What happened, in order.
         shortages: Why something asked for did not happen.
+        remarks: What is worth saying though the step was met.
         transitions: What the matrix asked for and got, by pair of classes.
     """
 
@@ -51,6 +52,7 @@ class Step:
         self.removed: list[int] = []
         self.events: list[ChangeEvent] = []
         self.shortages: list[str] = []
+        self.remarks: list[str] = []
         self.used_px = 0
         self.transitions: tuple[TransitionReport, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def land(mask: np.ndarray, instances: np.ndarray | None = None) -> Scene:
 def check(scene: Scene, series: MaskSeries, transitions: Transitions, schema: ClassSchema = LAND) -> None:
     """Everything that must hold on any series with transitions."""
     touched = np.zeros(series.masks.shape[1:], dtype=bool)
+    edges = {(of, move.to) for move in transitions.moves for of in move.over}
     ids = [event.object_id for event in series.events if event.kind == "transition"]
     assert len(ids) == len(set(ids))
     for t, report in enumerate(series.reports):
@@ -69,7 +71,7 @@ def check(scene: Scene, series: MaskSeries, transitions: Transitions, schema: Cl
                 continue
             pair = event.from_class, event.to_class
             reached[pair] = reached.get(pair, 0) + event.area_px
-            assert transitions.rates[pair] > 0
+            assert transitions.rates[pair] > 0 or pair in edges
             assert event.from_areas_px == {event.from_class: event.area_px}
             if event.from_class == schema.building_id:
                 assert (area == ((series.instances[t] == event.instance) & (before == event.from_class))).all()
@@ -308,6 +310,18 @@ def test_the_published_table_is_complete() -> None:
         ("rates: {tree: {land: 0.1}, tree: {water: 0.1}}", "'tree' is given twice"),
         ("rates: {tree: {land: 0.1}}\ngrowth: 2", "growth is no share"),
         ("rates: {tree: [", "cannot be read"),
+        ("moves: {water: 3}", "moves is no list"),
+        ("moves: [{over: [land]}]", r"moves\[0\] names no class"),
+        ("moves: [{class: water, distance: 3, over: [land]}]", r"unknown key distance \(did you mean distance_m\?\)"),
+        ("moves: [{class: water, over: [land]}]", "distance_m is no range of metres"),
+        ("moves: [{class: water, distance_m: [9, 3], over: [land]}]", "distance_m is no range of metres"),
+        ("moves: [{class: water, distance_m: 3}]", "give either over"),
+        ("moves: [{class: water, distance_m: 3, over: [land], retreat_to: land}]", "give either over"),
+        ("moves: [{class: water, distance_m: 3, over: [land], share: 30}]", "share is no share"),
+        (
+            "moves: [{class: a, distance_m: 3, over: b, share: 0.6}, {class: b, distance_m: 3, over: a, share: 0.6}]",
+            "add up",
+        ),
     ],
 )
 def test_faults_in_a_file_are_named(text: str, message: str, tmp_path: Path) -> None:
@@ -327,6 +341,10 @@ def test_presets_and_files_are_told_apart(tmp_path: Path) -> None:
     table = load_transitions(str(path))
     assert (table.name, table.growth, table.rates) == ("mine", 0.5, {"tree": {"bareland": 0.2}})
     assert load_transitions(table.model_dump()) == table
+    path.write_text("moves: [{class: water, distance_m: 3, over: land}]")
+    table = load_transitions(str(path))
+    assert load_transitions(json.loads(table.model_dump_json()) | {"description": ""}) == table
+    assert (table.moves[0].class_name, table.moves[0].distance_m, table.moves[0].over) == ("water", (3, 3), ("land",))
     with pytest.raises(UsageError, match="no matrix"):
         EventRules(LAND, kinds=("transition",))
 

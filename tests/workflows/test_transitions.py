@@ -59,6 +59,7 @@ def test_land_cover_changes_without_any_building(country, tmp_path, make_recipe)
     assert result.samples == 2
     (line,) = [line for line in told.lines if line.startswith("transitions (flood)")]
     assert "soil to lake 0.3" in line and "forest to lake 0.1" in line
+    assert "edge of lake advances 2-15 m over soil, meadow, forest: 50% of a step" in told.lines
     for row in rows(out):
         masks = [load(out, name) for name in row["mask_file_names"]]
         images = [load(out, name) for name in row["image_file_names"]]
@@ -74,6 +75,8 @@ def test_land_cover_changes_without_any_building(country, tmp_path, make_recipe)
             assert np.abs(images[t + 1][change].mean(axis=0) - (30, 50, 90)).max() < 15
     done = manifest(out)
     assert done["recipe"]["events"]["transitions"]["rates"]["bareland"] == {"water": 0.3}
+    assert done["recipe"]["events"]["transitions"]["moves"][0]["class"] == "water"
+    assert [scene["gsd_m"] for scene in done["scenes"]] == [None, None]
     pairs = done["statistics"]["transitions_px"]
     assert {(pair["from_class"], pair["to_class"]) for pair in pairs} == {(1, 4), (2, 4), (3, 4)}
     assert sum(pair["reached"] for pair in pairs) == pytest.approx(sum(pair["asked"] for pair in pairs), rel=0.2)
