@@ -30,7 +30,7 @@ def transition(step: Step) -> None:
     assert rules.transitions is not None  # the rules see to it
     # Pixels of an instance change with it or not at all, whatever class a tree above them has.
     closed = state.settled | (step.mask != state.mask) | ((state.instances > 0) & (state.mask != step.building))
-    ground = OpenGround(state.mask, closed)
+    ground = OpenGround(state.mask, closed, state.edges)
     areas = ground.areas_px()
     drawable = drawable_classes(areas, rules.drawable)
     # A roof is copied whole: single pixels of roofs, even of the same tile, make no building.

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from changen_cli.core.types import BoolArray, Box
+from changen_cli.core.types import BoolArray, Box, UInt8Array
+from changen_cli.events.outlines import SMALLEST_PX, follow_edges
 from changen_cli.events.regions import FloatArray, crop, pad_box, tighten
 
 Coordinates = npt.NDArray[np.intp] | FloatArray
@@ -30,14 +31,15 @@ class OpenGround:
         values: uint8 ``[H, W]``, the class where a pixel may change, else 255.
     """
 
-    def __init__(self, mask: npt.NDArray[np.uint8], closed: BoolArray) -> None:
+    def __init__(self, mask: UInt8Array, closed: BoolArray, edges: UInt8Array | None = None) -> None:
         """Take the open pixels of a mask.
 
         Args:
             mask: uint8 ``[H, W]``, semantic mask of date t; 255 is unknown and never open.
             closed: bool ``[H, W]``, pixels that may not change.
+            edges: uint8 ``[H, W]``, edges of the image that cuts follow; None when it is not known.
         """
-        self._mask = mask
+        self._mask, self._edges = mask, edges
         self.values = np.where(closed, np.uint8(255), mask)
         self._beside: dict[tuple[int, int], npt.NDArray[np.intp]] = {}
 
@@ -134,7 +136,8 @@ class OpenGround:
 
         A region hardly larger than what is asked for goes as a whole, where it is a parcel that is cut. From a larger
         one the pixels nearest to the seed are taken, in a metric whose unit ball is a random convex polygon: the cell
-        the seed would have among random neighbours in a Voronoi diagram, but of the area asked for.
+        the seed would have among random neighbours in a Voronoi diagram, but of the area asked for. Where the image is
+        known its outline moves to edges near it.
 
         Args:
             seed: ``(row, col)`` of an open pixel.
@@ -161,12 +164,13 @@ class OpenGround:
             rows, cols = np.nonzero(region)
             distance, widest = _polygon_distance(rows - at[0], cols - at[1], shape, area_px, rng)
             wanted = min(round(area_px), size)
-            near = distance <= min(np.partition(distance, wanted - 1)[wanted - 1], widest)
-            part = np.zeros_like(region)
-            part[rows[near], cols[near]] = True
-            # The straight way to the seed may lead across other classes.
-            labels, count = ndimage.label(part)
-            part = labels == labels[at] if count > 1 else part
+            reach = min(np.partition(distance, wanted - 1)[wanted - 1], widest)
+            part = _piece(region, rows, cols, distance <= reach, at)
+            if self._edges is not None and shape != "strip" and reach > 0 and area_px >= SMALLEST_PX:
+                edges = self._edges[crop(box)][rows, cols]
+                moved = follow_edges(rows - at[0], cols - at[1], distance / reach, edges)
+                followed = _piece(region, rows, cols, moved, at)
+                part = followed if least_px <= followed.sum() <= most_px else part
         area = int(part.sum())
         if not least_px <= area <= most_px:
             return None
@@ -182,6 +186,16 @@ class OpenGround:
             or (box[1] > 0 and region[:, 0].any())
             or (box[3] < width and region[:, -1].any())
         )
+
+
+def _piece(
+    region: BoolArray, rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp], chosen: BoolArray, at: tuple[int, int]
+) -> BoolArray:
+    """The connected piece around the seed of some of a region's pixels; the straight way may lead across others."""
+    part = np.zeros_like(region)
+    part[rows[chosen], cols[chosen]] = True
+    labels, count = ndimage.label(part)
+    return np.asarray(labels == labels[at]) if count > 1 else part
 
 
 def _polygon_distance(

@@ -6,6 +6,7 @@ A pixel changes at most once in a series: no flicker, and every change mask is t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from changen_cli.core.types import BoolArray, ChangeEvent, EventKind, Exemplar, 
 from changen_cli.events.edits import transition
 from changen_cli.events.footprints import Stock, stock_library
 from changen_cli.events.objects import change_objects, remove
+from changen_cli.events.outlines import image_edges
 from changen_cli.events.state import EventRules, SeriesState, start_series
 from changen_cli.events.step import TOLERANCE, Step
 
@@ -54,6 +56,8 @@ def simulate_series(
         SceneError: The scene has no mask.
     """
     state = start_series(scene, rules.schema, avoid)
+    if "transition" in rules.kinds:
+        state = replace(state, edges=image_edges(scene.image))
     masks, instances = [state.mask], [state.instances]
     events: list[ChangeEvent] = []
     reports: list[StepReport] = []

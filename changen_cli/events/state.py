@@ -61,6 +61,7 @@ class SeriesState:
         next_number: The next free object number.
         time_index: The step t that comes next.
         gsd_m: Metres per pixel; None when the scene does not say.
+        edges: uint8 ``[H, W]``, edges of the image that cuts through regions follow; None when they need not.
     """
 
     mask: UInt8Array
@@ -71,6 +72,7 @@ class SeriesState:
     next_number: int
     time_index: int = 0
     gsd_m: float | None = None
+    edges: UInt8Array | None = None
 
 
 def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = None) -> SeriesState:
