@@ -56,6 +56,8 @@ class TransitionTable(BaseModel):
         growth: Share in [0, 1] of the changed parts that begin beside their new class, as fields beside a forest do;
             the others begin anywhere.
         moves: Edges that move; their shares add up to 1 at most.
+        boost: In [0, 1]: how much pairs of which one class is rare in a tile are raised. 0 follows the rates; 1 asks
+            for rare classes as much as for frequent ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +67,7 @@ class TransitionTable(BaseModel):
     rates: dict[str, dict[str, float]] = Field(default_factory=dict)
     growth: float = Field(0.5, ge=0, le=1)
     moves: tuple[BoundaryMove, ...] = ()
+    boost: float = Field(0.0, ge=0, le=1)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -132,9 +135,10 @@ def _checked(values: dict[str, Any], where: str) -> TransitionTable:
         raise UsageError(f"{where} has no rates", "Write rates: {tree: {bareland: 0.1}}")
     for source, row in rates.items():
         _check_row(str(source), row, where)
-    growth = values.get("growth", 0.5)
-    if not _is_number(growth, 0, 1):
-        raise UsageError(f"{where}: growth is no share from 0 to 1 (given: {growth!r})")
+    shares = {key: values.get(key, default) for key, default in (("growth", 0.5), ("boost", 0.0))}
+    for key, share in shares.items():
+        if not _is_number(share, 0, 1):
+            raise UsageError(f"{where}: {key} is no share from 0 to 1 (given: {share!r})")
     if not isinstance(moves, list | tuple):
         raise UsageError(f"{where}: moves is no list", _MOVE)
     found = tuple(_checked_move(move, f"{where}: moves[{index}]") for index, move in enumerate(moves))
@@ -142,7 +146,7 @@ def _checked(values: dict[str, Any], where: str) -> TransitionTable:
         raise UsageError(f"{where}: the shares of moves add up to more than all of a step")
     named = {str(source): {str(target): rate for target, rate in row.items()} for source, row in rates.items()}
     texts = {key: str(values[key]) for key in ("name", "description") if key in values}
-    return TransitionTable(rates=named, growth=growth, moves=found, **texts)
+    return TransitionTable(rates=named, moves=found, **shares, **texts)
 
 
 def _known_keys(values: dict[str, Any], model: type[BaseModel], where: str) -> None:

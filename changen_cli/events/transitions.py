@@ -53,11 +53,13 @@ class Transitions:
             unknown classes.
         growth: Share of the parts that begin beside their new class.
         moves: Edges that move.
+        boost: How much pairs of which one class is rare are raised, 0 to 1.
     """
 
     rates: FloatArray
     growth: float
     moves: tuple[EdgeMove, ...] = ()
+    boost: float = 0.0
 
     @property
     def targets(self) -> frozenset[int]:
@@ -92,7 +94,7 @@ def resolve_transitions(table: TransitionTable, schema: ClassSchema) -> Transiti
             f"transitions {table.name}: none of them is between classes of these masks ({', '.join(schema.names)})",
             "Name the classes with --classes, or write a matrix for them",
         )
-    return Transitions(rates, table.growth, moves)
+    return Transitions(rates, table.growth, moves, table.boost)
 
 
 def _matching_ids(table: TransitionTable, schema: ClassSchema) -> dict[str, list[int]]:
@@ -143,7 +145,8 @@ class Demand:
     ones bring the areas, not only the counts, near it.
 
     Attributes:
-        asked_px: float64 ``[256, 256]``, area asked for: rate times open area, scaled to the step's budget.
+        asked_px: float64 ``[256, 256]``, area asked for: rate times open area, times the frequency of the rarer class
+            to the power of minus ``boost``, scaled to the step's budget.
         reached_px: float64 ``[256, 256]``, area changed so far.
     """
 
@@ -156,7 +159,10 @@ class Demand:
             drawable: bool ``[256]``, classes others may become.
             budget_px: Area to change.
         """
-        weights = transitions.rates * open_px[:, None]
+        # A class that others alone show is no rarer than one just shown often enough to be drawn.
+        frequency = np.maximum(open_px, FEWEST_PIXELS) / max(float(open_px.sum()), 1.0)
+        rarer = np.minimum(frequency[:, None], frequency[None, :])
+        weights = transitions.rates * open_px[:, None] * rarer**-transitions.boost
         self.asked_px = weights * (budget_px / max(float(weights.sum()), 1e-9))
         self.reached_px = np.zeros_like(self.asked_px)
         self._failures = np.zeros(weights.shape, dtype=np.int64)

@@ -162,6 +162,31 @@ def test_areas_come_near_the_matrix() -> None:
     assert reached == pytest.approx(asked, rel=0.12)
 
 
+def test_rare_classes_are_asked_for_more_when_boosted() -> None:
+    """A lake of 4 % of the tile: of equal rates it gets its share of the area, or as much as the meadow."""
+    mask = np.full((200, 200), 2)
+    mask[:, 100:] = 4
+    mask[:40, :40] = 5
+    rates = {"land": {"vegetation": 0.1}, "vegetation": {"land": 0.1}, "water": {"land": 0.1}}
+    asked, reached = {}, {}
+    for boost in (0.0, 0.5, 1.0):
+        transitions = resolve_transitions(load_transitions({"rates": rates, "boost": boost}), LAND)
+        asked[boost], reached[boost] = 0.0, 0.0
+        for seed in range(20):
+            (report,) = run(land(mask), transitions, seed, steps=1, change_area=(0.05, 0.05)).reports
+            assert report.met
+            assert sum(pair.asked_px for pair in report.transitions) == pytest.approx(0.05 * mask.size, rel=1e-3)
+            (lake,) = [pair for pair in report.transitions if pair.from_class == 5]
+            asked[boost] += lake.asked_px / (20 * 0.05 * mask.size)
+            reached[boost] += lake.reached_px / (20 * 0.05 * mask.size)
+    sizes = {2: 20000 - 1600, 4: 20000, 5: 1600}
+    for boost, share in asked.items():
+        # Land and vegetation are raised by the rarer of the two, land; the lake by itself.
+        weights = (sizes[2] + sizes[4]) * sizes[2] ** -boost, sizes[5] * sizes[5] ** -boost
+        assert share == pytest.approx(weights[1] / sum(weights), rel=1e-3)
+    assert reached[0.0] < 0.12 < reached[0.5] < reached[1.0]
+
+
 def test_rate_zero_changes_nothing_and_255_is_never_touched() -> None:
     mask = np.full((100, 100), 2)
     mask[:50] = 4
@@ -309,6 +334,7 @@ def test_the_published_table_is_complete() -> None:
         ("rates: {tree: {land: 0.6, water: 0.6}}", "add up to 1.2"),
         ("rates: {tree: {land: 0.1}, tree: {water: 0.1}}", "'tree' is given twice"),
         ("rates: {tree: {land: 0.1}}\ngrowth: 2", "growth is no share"),
+        ("rates: {tree: {land: 0.1}}\nboost: yes", "boost is no share"),
         ("rates: {tree: [", "cannot be read"),
         ("moves: {water: 3}", "moves is no list"),
         ("moves: [{over: [land]}]", r"moves\[0\] names no class"),
