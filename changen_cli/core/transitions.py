@@ -45,6 +45,20 @@ class BoundaryMove(BaseModel):
         return {"class": values.pop("class_name", self.class_name), **values}
 
 
+class PartSizes(BaseModel):
+    """A log-normal distribution of areas, as of real change regions.
+
+    Attributes:
+        median: Half of the parts are smaller.
+        spread: Factor of one standard deviation: two thirds lie within median / spread and median * spread.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    median: float = Field(gt=0)
+    spread: float = Field(ge=1)
+
+
 class TransitionTable(BaseModel):
     """Rates between classes, by name: the attribute edits of Changen2 (Zheng et al., TPAMI 2025).
 
@@ -58,6 +72,9 @@ class TransitionTable(BaseModel):
         moves: Edges that move; their shares add up to 1 at most.
         boost: In [0, 1]: how much pairs of which one class is rare in a tile are raised. 0 follows the rates; 1 asks
             for rare classes as much as for frequent ones.
+        sizes_px: Areas of the parts that change, in pixels; None leaves them to the step's target.
+        sizes_m2: The same in square metres; one of the two at most.
+        change_area: Share of the tile that changes per step, least and largest, where the recipe does not say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +85,9 @@ class TransitionTable(BaseModel):
     growth: float = Field(0.5, ge=0, le=1)
     moves: tuple[BoundaryMove, ...] = ()
     boost: float = Field(0.0, ge=0, le=1)
+    sizes_px: PartSizes | None = None
+    sizes_m2: PartSizes | None = None
+    change_area: tuple[float, float] | None = None
 
 
 def preset_names() -> tuple[str, ...]:
@@ -144,9 +164,17 @@ def _checked(values: dict[str, Any], where: str) -> TransitionTable:
     found = tuple(_checked_move(move, f"{where}: moves[{index}]") for index, move in enumerate(moves))
     if sum(move.share for move in found) > 1 + 1e-9:
         raise UsageError(f"{where}: the shares of moves add up to more than all of a step")
+    sizes = {key: _checked_sizes(values.get(key), f"{where}: {key}") for key in ("sizes_px", "sizes_m2")}
+    if all(sizes.values()):
+        raise UsageError(f"{where}: sizes_px and sizes_m2 say the same", "Leave one out")
+    area = values.get("change_area")
+    if area is not None and not _is_range(area, 1e-6, 1):
+        raise UsageError(f"{where}: change_area is no range of shares such as [0.02, 0.1] (given: {area!r})")
     named = {str(source): {str(target): rate for target, rate in row.items()} for source, row in rates.items()}
     texts = {key: str(values[key]) for key in ("name", "description") if key in values}
-    return TransitionTable(rates=named, moves=found, **shares, **texts)
+    return TransitionTable(
+        rates=named, moves=found, change_area=None if area is None else tuple(area), **shares, **sizes, **texts
+    )
 
 
 def _known_keys(values: dict[str, Any], model: type[BaseModel], where: str) -> None:
@@ -158,6 +186,23 @@ def _known_keys(values: dict[str, Any], model: type[BaseModel], where: str) -> N
 
 def _is_number(value: Any, low: float, high: float) -> bool:
     return not isinstance(value, bool) and isinstance(value, int | float) and low <= value <= high
+
+
+def _is_range(value: Any, low: float, high: float) -> bool:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    return all(_is_number(part, low, high) for part in value) and bool(value[0] <= value[1])
+
+
+def _checked_sizes(value: Any, where: str) -> PartSizes | None:
+    if value is None or isinstance(value, PartSizes):
+        return value
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} is no mapping such as {{median: 800, spread: 2.5}} (given: {value!r})")
+    _known_keys(value, PartSizes, where)
+    if not _is_number(value.get("median"), 1e-3, 1e12) or not _is_number(value.get("spread"), 1, 1e3):
+        raise UsageError(f"{where} needs a median above 0 and a spread of 1 or more (given: {value!r})")
+    return PartSizes(**value)
 
 
 def _check_row(source: str, row: Any, where: str) -> None:
@@ -178,14 +223,9 @@ def _checked_move(move: Any, where: str) -> BoundaryMove:
     if not isinstance(move, dict) or "class" not in move:
         raise UsageError(f"{where} names no class", _MOVE)
     _known_keys(move, BoundaryMove, where)
-    distance = move.get("distance_m")
+    distance: Any = move.get("distance_m")
     distance = [distance, distance] if _is_number(distance, 0, math.inf) else distance
-    if (
-        not isinstance(distance, list | tuple)
-        or len(distance) != 2
-        or not all(_is_number(value, 1e-3, 1e5) for value in distance)
-        or distance[0] > distance[1]
-    ):
+    if not _is_range(distance, 1e-3, 1e5):
         raise UsageError(f"{where}: distance_m is no range of metres such as [2, 15] (given: {distance!r})")
     share = move.get("share", 0.3)
     if not _is_number(share, 1e-6, 1):

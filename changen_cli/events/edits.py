@@ -15,7 +15,7 @@ from changen_cli.events.parcels import OpenGround, Shape
 from changen_cli.events.placement import MIRROR_SHARE, Laid, lay_at
 from changen_cli.events.regions import FloatArray, crop, dilate, pad_box
 from changen_cli.events.step import AIM, TOLERANCE, Step
-from changen_cli.events.transitions import Demand, drawable_classes
+from changen_cli.events.transitions import Demand, Transitions, drawable_classes
 
 _MAX_SEEDS = 8  # places tried for one transition
 _PARCEL_SHARE = (0.06, 0.35)  # of a step's target
@@ -93,10 +93,10 @@ def _part_transition(step: Step, ground: OpenGround, of: int, to: int) -> int:
     meaning = openearthmap_name(step.rules.schema.names[to])
     road = meaning == "road"
     shape: Shape = "strip" if road else "patch" if meaning in _NATURAL else "parcel"
-    share = math.exp(rng.uniform(*np.log(_PARCEL_SHARE)))
-    wanted_px = rng.uniform(*_STRIP_PX) if road else share * step.target_px
-    assert step.rules.transitions is not None
-    grows = rng.random() < step.rules.transitions.growth
+    transitions = step.rules.transitions
+    assert transitions is not None
+    wanted_px = min(_size_px(step, transitions, road), left_px)
+    grows = rng.random() < transitions.growth
     for attempt in range(_MAX_SEEDS):
         # What would remain to be changed must be enough for another event.
         wanted_px = left_px if left_px - wanted_px < least_px else wanted_px
@@ -113,6 +113,17 @@ def _part_transition(step: Step, ground: OpenGround, of: int, to: int) -> int:
             return step.change("transition", edit_name(step), 0, *part, to)
         wanted_px *= 0.7
     return 0
+
+
+def _size_px(step: Step, transitions: Transitions, road: bool) -> float:
+    """Draw the area of a part: by the matrix's own distribution, else by its shape and the step's target."""
+    sizes = transitions.sizes_px or transitions.sizes_m2
+    if sizes is not None:
+        area = math.exp(step.rng.normal(math.log(sizes.median), math.log(sizes.spread)))
+        return area if transitions.sizes_m2 is None else area / step.pixel_m() ** 2
+    if road:
+        return step.rng.uniform(*_STRIP_PX)
+    return math.exp(step.rng.uniform(*np.log(_PARCEL_SHARE))) * step.target_px
 
 
 def _building_transition(step: Step, ground: OpenGround, of: int, to: int) -> int:

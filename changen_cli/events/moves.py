@@ -15,9 +15,6 @@ from changen_cli.events.regions import FloatArray, crop, pad_box, tighten
 from changen_cli.events.step import AIM, TOLERANCE, Step
 from changen_cli.events.transitions import EdgeMove
 
-ASSUMED_GSD_M = 0.5
-"""Metres per pixel of scenes that do not say theirs."""
-
 _STRETCH_SHARE = (0.08, 0.4)  # of a step's target
 _MAX_STRETCHES = 12  # of one edge in one step; edges that move by a pixel would need hundreds
 _MAX_MISSES = 4
@@ -76,12 +73,8 @@ def edit_name(step: Step) -> str:
 
 
 def _distances_px(step: Step, move: EdgeMove) -> tuple[int, int]:
-    """The range of distances in pixels; what a pixel is on the ground is assumed where the scene does not say."""
-    pixel_m = step.state.gsd_m
-    if pixel_m is None:
-        pixel_m = ASSUMED_GSD_M
-        remark = f"no ground sampling distance: edges moved as if a pixel were {pixel_m:g} m"
-        step.remarks += [] if remark in step.remarks else [remark]
+    """The range of distances in pixels."""
+    pixel_m = step.pixel_m()
     least, most = (max(1, round(metres / pixel_m)) for metres in move.distance_m)
     return least, most
 

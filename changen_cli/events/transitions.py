@@ -9,7 +9,7 @@ import numpy as np
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.landcover import OPENEARTHMAP, class_number, openearthmap_name
-from changen_cli.core.transitions import BoundaryMove, TransitionTable, nearest
+from changen_cli.core.transitions import BoundaryMove, PartSizes, TransitionTable, nearest
 from changen_cli.core.types import BoolArray, ClassSchema
 from changen_cli.events.regions import FloatArray
 
@@ -54,12 +54,16 @@ class Transitions:
         growth: Share of the parts that begin beside their new class.
         moves: Edges that move.
         boost: How much pairs of which one class is rare are raised, 0 to 1.
+        sizes_px: Areas of the parts that change, in pixels; None leaves them to the step's target.
+        sizes_m2: The same in square metres.
     """
 
     rates: FloatArray
     growth: float
     moves: tuple[EdgeMove, ...] = ()
     boost: float = 0.0
+    sizes_px: PartSizes | None = None
+    sizes_m2: PartSizes | None = None
 
     @property
     def targets(self) -> frozenset[int]:
@@ -94,7 +98,7 @@ def resolve_transitions(table: TransitionTable, schema: ClassSchema) -> Transiti
             f"transitions {table.name}: none of them is between classes of these masks ({', '.join(schema.names)})",
             "Name the classes with --classes, or write a matrix for them",
         )
-    return Transitions(rates, table.growth, moves, table.boost)
+    return Transitions(rates, table.growth, moves, table.boost, table.sizes_px, table.sizes_m2)
 
 
 def _matching_ids(table: TransitionTable, schema: ClassSchema) -> dict[str, list[int]]:

@@ -75,7 +75,7 @@ def test_distances_are_metres(gsd_m: float | None) -> None:
     series = run(scene, transitions, steps=1, change_area=(0.02, 0.02))
     assert changed(series).any(axis=0).sum() == round(4 / (gsd_m or 0.5))
     assert series.reports[0].met
-    told = "no ground sampling distance: edges moved as if a pixel were 0.5 m"
+    told = "no ground sampling distance: a pixel was taken for 0.5 m"
     assert series.reports[0].note == ("" if gsd_m else told)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,24 @@ def test_small_regions_go_as_a_whole_and_large_ones_in_part() -> None:
     assert len(series.events) > 2
 
 
+@pytest.mark.parametrize("gsd_m", [0.5, 1.0, None])
+def test_parts_have_the_sizes_of_the_matrix(gsd_m: float | None) -> None:
+    """Sizes in square metres are followed at any resolution, and the target is met by as many parts as it takes."""
+    table = {"rates": {"vegetation": {"land": 0.1}}, "growth": 0, "sizes_m2": {"median": 60, "spread": 1.3}}
+    transitions = resolve_transitions(load_transitions(table), LAND)
+    scene = replace(land(np.full((300, 300), 4)), gsd_m=gsd_m)
+    areas = [
+        event.area_px * (gsd_m or 0.5) ** 2
+        for seed in range(4)
+        for event in run(scene, transitions, seed, steps=1, change_area=(0.04, 0.04), min_area_px=20).events
+    ]
+    assert len(areas) > 40
+    assert np.median(areas) == pytest.approx(60, rel=0.12)
+    assert np.exp(np.std(np.log(areas))) == pytest.approx(1.3, rel=0.15)
+    report = run(scene, transitions, steps=1, change_area=(0.04, 0.04)).reports[0]
+    assert report.met and ("0.5 m" in report.note) == (gsd_m is None)
+
+
 def test_growth_begins_at_the_border() -> None:
     mask = np.full((200, 200), 2)
     mask[:, :40] = 5
@@ -336,6 +355,12 @@ def test_the_published_table_is_complete() -> None:
         ("rates: {tree: {land: 0.1}}\ngrowth: 2", "growth is no share"),
         ("rates: {tree: {land: 0.1}}\nboost: yes", "boost is no share"),
         ("rates: {tree: [", "cannot be read"),
+        ("rates: {tree: {land: 0.1}}\nsizes_px: 300", "sizes_px is no mapping"),
+        ("rates: {tree: {land: 0.1}}\nsizes_px: {median: 300}", "sizes_px needs a median"),
+        ("rates: {tree: {land: 0.1}}\nsizes_px: {mean: 300, spread: 2}", r"unknown key mean \(did you mean median\?\)"),
+        ("rates: {a: {b: 0.1}}\nsizes_px: {median: 9, spread: 2}\nsizes_m2: {median: 9, spread: 2}", "say the same"),
+        ("rates: {tree: {land: 0.1}}\nchange_area: 5%", "change_area is no range of shares"),
+        ("rates: {tree: {land: 0.1}}\nchange_area: [0, 0.1]", "change_area is no range of shares"),
         ("moves: {water: 3}", "moves is no list"),
         ("moves: [{over: [land]}]", r"moves\[0\] names no class"),
         ("moves: [{class: water, distance: 3, over: [land]}]", r"unknown key distance \(did you mean distance_m\?\)"),
