@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from changen_cli import __version__
-from changen_cli.cli import generate, inspect, models, train
+from changen_cli.cli import generate, inspect, models, train, transitions
 from changen_cli.cli.common import result, say
 from changen_cli.core.errors import ChangenError
 
@@ -71,6 +71,7 @@ app.command(name="train")(train.train)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.add_typer(models.app, name="models")
+app.add_typer(transitions.app, name="transitions")
 
 
 def main() -> None:

@@ -95,6 +95,11 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
+def transitions_path(value: str) -> Path:
+    """Where a preset, or a file, lies; it need not exist."""
+    return _FOLDER / f"{value}.yaml" if value in preset_names() else Path(value)
+
+
 def load_transitions(value: Any) -> TransitionTable:
     """Read a matrix by the name of a preset, from a YAML file, or from a mapping with the same keys.
 
@@ -112,7 +117,7 @@ def load_transitions(value: Any) -> TransitionTable:
         return value
     if isinstance(value, dict):
         return _checked({"name": "recipe", **value}, "events.transitions")
-    path = _FOLDER / f"{value}.yaml" if value in preset_names() else Path(str(value))
+    path = transitions_path(str(value))
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
