@@ -15,7 +15,7 @@ from changen_cli.events.regions import FloatArray, crop, pad_box, tighten
 from changen_cli.events.step import AIM, TOLERANCE, Step
 from changen_cli.events.transitions import EdgeMove
 
-_STRETCH_SHARE = (0.08, 0.4)  # of a step's target
+_STRETCH_SHARE = (0.12, 0.5)  # of a step's target
 _MAX_STRETCHES = 12  # of one edge in one step; edges that move by a pixel would need hundreds
 _MAX_MISSES = 4
 _REACH, _REACH_PX = (
@@ -97,8 +97,9 @@ def _stretch(
     """
     reach_px = min(wanted_px / (_LENS * distance_px) + 2, max(_REACH_PX, _REACH * distance_px))
     box = pad_box((*seed, seed[0] + 1, seed[1] + 1), math.ceil(max(reach_px, distance_px)) + 2, ground.values.shape)
-    open_ = _table(move.over)[ground.values[crop(box)]]
-    steps = _steps_from(_table(_other_side(step, move))[step.state.mask[crop(box)]], open_, distance_px)
+    open_ = _table(move.over).take(ground.values[crop(box)])
+    origin = _table(_other_side(step, move)).take(step.state.mask[crop(box)])
+    steps = _steps_from(origin, open_, distance_px)
     band = _piece_at(steps > 0, (seed[0] - box[0], seed[1] - box[1]))
     whole = band.sum() <= wanted_px and not ground.goes_on(band, box)
     band, tight = tighten(band, box)
