@@ -42,10 +42,12 @@ def move_edge(step: Step, ground: OpenGround, move: EdgeMove, budget_px: float) 
     until_px = step.used_px + budget_px
     other_side = _other_side(step, move)
     lengths = ground.edge_px(move.over, other_side)
+    if not lengths.any():
+        return lengths
     least, most = _distances_px(step, move)
     least_px = max(step.rules.min_area_px, _LENS * least**2)
     misses = stretches = 0
-    while misses < _MAX_MISSES and stretches < _MAX_STRETCHES and lengths.any():
+    while misses < _MAX_MISSES and stretches < _MAX_STRETCHES:
         left_px = until_px - step.used_px
         if left_px < max(AIM * budget_px, least_px):
             break
@@ -64,7 +66,7 @@ def move_edge(step: Step, ground: OpenGround, move: EdgeMove, budget_px: float) 
                 step.change("transition", edit_name(step), 0, box, footprint, move.to)
         stretches += 1
         misses = misses + 1 if step.used_px == before_px else 0
-    return lengths * (budget_px / max(float(lengths.sum()), 1.0))
+    return lengths * (budget_px / float(lengths.sum()))
 
 
 def edit_name(step: Step) -> str:

@@ -225,6 +225,9 @@ def _transitions(source: Source, recipe: Recipe, textures: list[Texture]) -> lis
         low, high = move.distance_m
         does = "advances" if move.advances else "retreats"
         lines.append(f"edge of {names[move.edge]} {does} {low:g}-{high:g} m {way} {others}: {move.share:.0%} of a step")
+    if recipe.events.transitions.change_area == recipe.events.change_area:
+        low, high = recipe.events.change_area
+        lines.append(f"changed share of a step: {low:.2%} to {high:.2%}, as the matrix says")
     undrawn = sorted(transitions.targets - drawable_anywhere(recipe, source.schema, textures))
     if undrawn:
         shown = ", ".join(names[index] for index in undrawn)

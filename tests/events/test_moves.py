@@ -65,14 +65,14 @@ def test_forest_gives_way_along_its_rim() -> None:
     assert inside[changed(series)].max() <= 20 * 1.09
 
 
-@pytest.mark.parametrize("gsd_m", [0.25, 1.0, None])
-def test_distances_are_metres(gsd_m: float | None) -> None:
+@pytest.mark.parametrize(("gsd_m", "share"), [(0.25, 0.02), (1.0, 0.01), (None, 0.02)])
+def test_distances_are_metres(gsd_m: float | None, share: float) -> None:
     """A straight shore rises by exactly four metres, whatever a pixel is."""
     mask = np.full((160, 160), 2)
     mask[:, :60] = 5
     transitions = moves({**RISE, "distance_m": 4})
     scene = replace(land(mask), gsd_m=gsd_m)
-    series = run(scene, transitions, steps=1, change_area=(0.02, 0.02))
+    series = run(scene, transitions, steps=1, change_area=(share, share))
     assert changed(series).any(axis=0).sum() == round(4 / (gsd_m or 0.5))
     assert series.reports[0].met
     told = "no ground sampling distance: a pixel was taken for 0.5 m"

@@ -12,6 +12,7 @@ from PIL import Image
 from changen_cli.core.errors import UsageError
 from changen_cli.workflows.generate import generate
 from changen_cli.workflows.progress import Silent
+from changen_cli.workflows.transition_fit import fit_transitions
 
 from .conftest import load, manifest, rows, tree
 
@@ -83,6 +84,22 @@ def test_land_cover_changes_without_any_building(country, tmp_path, make_recipe)
     again = tmp_path / "again"
     generate(make_recipe(country, output={"path": str(again)}, run={"batch_size": 1, "device": "cpu"}, **given))
     assert tree(out / "train") == tree(again / "train")
+
+
+def test_what_was_learned_from_a_dataset_makes_another(country, tmp_path, make_recipe) -> None:
+    events = {"kinds": ("transition",), "transitions": {"rates": {"soil": {"meadow": 0.2}, "meadow": {"forest": 0.1}}}}
+    given = {"source": {"input": str(country), "classes": NAMES}, "synthesis": {"strength": 0.0}}
+    generate(make_recipe(country, events={**events, "steps": 3}, output={"path": str(tmp_path / "first")}, **given))
+    learned = fit_transitions(tmp_path / "first", output=tmp_path / "learned.yaml")
+    assert learned.pairs == 6
+    assert {of: set(row) for of, row in learned.table.rates.items()} == {"soil": {"meadow"}, "meadow": {"forest"}}
+    told = Notes()
+    events["transitions"] = str(tmp_path / "learned.yaml")
+    generate(make_recipe(country, events=events, output={"path": str(tmp_path / "second")}, **given), told)
+    low, high = learned.table.change_area
+    assert f"changed share of a step: {low:.2%} to {high:.2%}, as the matrix says" in told.lines
+    for row in rows(tmp_path / "second"):
+        assert all(0.8 * low <= share <= 1.2 * high for share in row["changed_fraction"])
 
 
 def test_a_class_nobody_shows_is_told_in_one_line(country, tmp_path, make_recipe) -> None:
