@@ -22,6 +22,8 @@ TOLERANCE = 0.2
 """A step is met within this share of what was asked, ..."""
 AIM = 0.1
 """... and is aimed at within this."""
+ASSUMED_GSD_M = 0.5
+"""Metres per pixel of scenes that do not say theirs."""
 
 
 class Step:
@@ -48,6 +50,7 @@ class Step:
         turns: When the disaster hits which object, see :class:`SeriesState`.
         events: What happened, in order.
         shortages: Why something asked for did not happen.
+        remarks: What is worth saying though the step was met.
         transitions: What the matrix asked for and got, by pair of classes.
     """
 
@@ -69,6 +72,7 @@ class Step:
         self.turns: FloatArray | None = state.turns
         self.events: list[ChangeEvent] = []
         self.shortages: list[str] = []
+        self.remarks: list[str] = []
         self.used_px = 0
         self.transitions: tuple[TransitionReport, ...] = ()
 
@@ -85,6 +89,14 @@ class Step:
     def owes(self) -> bool:
         """Whether more is to change than the aim lets pass."""
         return self.used_px < (1 - AIM) * self.target_px
+
+    def pixel_m(self) -> float:
+        """Metres per pixel; assumed, and remarked on, where the scene does not say."""
+        if self.state.gsd_m is not None:
+            return self.state.gsd_m
+        remark = f"no ground sampling distance: a pixel was taken for {ASSUMED_GSD_M:g} m"
+        self.remarks += [] if remark in self.remarks else [remark]
+        return ASSUMED_GSD_M
 
     def objects_can_change(self) -> bool:
         """Whether the classes know a building and ground to put it on."""
