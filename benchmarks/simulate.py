@@ -1,10 +1,9 @@
 """How many scenes a minute `changen simulate` makes, and where the time goes.
 
-Usage: python benchmarks/simulate.py [FOLDER[:class,...][@RES] ...] [--scenes 150] [--events create,remove]
+Usage: python benchmarks/simulate.py [FOLDER[:class,...][@RES] ...] [--scenes 150] [--events KINDS] [--workers N]
 
-Without folders: the bundled sample, cut to tiles of 256, 512 and 1024 px. One process; milliseconds are processor time
-of each stage by itself, scenes a minute are those of a whole run by the clock, in which reading and simulating overlap
-with writing.
+Without folders: the bundled sample, cut to tiles of 256, 512 and 1024 px. Milliseconds are processor time of each stage
+by itself; scenes a minute are those of a whole run by the clock, after the exemplars are collected.
 """
 
 from __future__ import annotations
@@ -21,12 +20,27 @@ from rich.table import Table
 from changen_cli.core.recipe import Recipe, build_recipe
 from changen_cli.core.types import Scene
 from changen_cli.workflows.plans import as_sample, gather, known_objects, open_labelled_source, simulate
+from changen_cli.workflows.progress import Silent
 from changen_cli.workflows.setup import SAMPLE
 from changen_cli.workflows.simulate import simulate_dataset
 from changen_cli.writers import open_writer
 
 
-def make_recipe(text: str, scenes: int, kinds: str, output: str) -> Recipe:
+class Clock(Silent):
+    """Notes when the first scene is asked for, and when the last sample is written."""
+
+    started = ended = 0.0
+
+    def total(self, images: int) -> None:
+        """The run begins."""
+        self.started = time.perf_counter()
+
+    def scene(self, images_done: int, samples_done: int) -> None:
+        """The run may have ended."""
+        self.ended = time.perf_counter()
+
+
+def make_recipe(text: str, scenes: int, kinds: str, workers: int, output: str) -> Recipe:
     """``FOLDER[:class,...][@RES]`` as a recipe."""
     body, _, res = text.partition("@")
     path, _, classes = body.partition(":")
@@ -40,6 +54,7 @@ def make_recipe(text: str, scenes: int, kinds: str, output: str) -> Recipe:
             "events": {"kinds": kinds.split(",")},
             "output": {"path": output},
             "limit": scenes,
+            "run": {"workers": workers},
         }
     )
 
@@ -75,17 +90,19 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", default=[f"{SAMPLE}@{res}" for res in (256, 512, 1024)])
     parser.add_argument("--scenes", type=int, default=150)
     parser.add_argument("--events", default="create,remove")
+    parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    table = Table(title="changen simulate, one step")
+    table = Table(title=f"changen simulate, one step, workers: {options.workers}")
     for column in ("folder", "px", "scenes", "read ms", "simulate ms", "write ms", "scenes a minute"):
         table.add_column(column, justify="left" if column == "folder" else "right")
     for text in options.folders:
         with tempfile.TemporaryDirectory() as folder:
-            recipe = make_recipe(text, options.scenes, options.events, f"{folder}/out")
+            recipe = make_recipe(text, options.scenes, options.events, options.workers, f"{folder}/out")
             took, scenes, side = stages(recipe, Path(folder) / "stages")
-            made = simulate_dataset(recipe)
+            clock = Clock()
+            made = simulate_dataset(recipe, clock)
         name = Path(text.partition("@")[0].partition(":")[0]).name
-        rate = 60 * made.samples / made.seconds
+        rate = 60 * made.samples / (clock.ended - clock.started)
         table.add_row(name, str(side), str(scenes), *(f"{took[key]:.1f}" for key in took), f"{rate:.0f}")
     Console(width=110).print(table)
 

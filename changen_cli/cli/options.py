@@ -54,6 +54,7 @@ KEYS = {
     "device": "run.device",
     "dtype": "run.dtype",
     "threads": "run.threads",
+    "workers": "run.workers",
     "output": "output.path",
     "format": "output.format",
     "overwrite": "output.overwrite",
@@ -260,6 +261,9 @@ Dtype = Annotated[
 Threads = Annotated[
     int | None, _option("--threads", help="CPU threads of the model. \\[default: cores - 1]", panel=RUN)
 ]
+
+Workers = Annotated[int | None, _option("--workers", help="Processes that simulate masks.", panel=RUN, default="1")]
+
 
 Output = Annotated[
     Path | None, _option("--output", "-o", help="Where to write. \\[default: INPUT-changen]", panel=OUTPUT)

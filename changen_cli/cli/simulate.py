@@ -30,6 +30,7 @@ def simulate(
     negatives: options.Negatives = None,
     variants: options.Variants = None,
     seed: options.Seed = None,
+    workers: options.Workers = None,
     format: options.Format = None,
     overwrite: options.Overwrite = None,
     quiet: options.Quiet = False,

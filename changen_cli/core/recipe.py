@@ -218,12 +218,13 @@ class OutputSection(_Section):
 
 
 class RunSection(_Section):
-    """How the work is done. Batch size and threads change no byte; another device type or dtype rounds differently."""
+    """How the work is done. Only another device type or dtype may change a byte: they round differently."""
 
     batch_size: int = Field(4, ge=1, description="scenes whose windows are pooled")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA, else float32")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model; all cores but one when not given")
+    workers: int = Field(1, ge=1, description="processes that simulate masks; 1: on a thread of this one")
 
 
 class Recipe(_Section):

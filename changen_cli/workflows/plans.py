@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from changen_cli.core.errors import ChangenError, UsageError
 from changen_cli.core.recipe import Recipe
@@ -31,18 +29,20 @@ if TYPE_CHECKING:
     from changen_cli.events import Damage, Demography, Transitions
     from changen_cli.sources.folder import Source
 
-Item = TypeVar("Item")
-
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A sample whose masks exist and whose images do not yet."""
 
-    id: str
     scene: Scene
     variant: int
     series: MaskSeries
     negative: bool
+
+    @property
+    def id(self) -> str:
+        """The sample's id."""
+        return f"{self.scene.id}_v{self.variant:02d}"
 
 
 def open_labelled_source(recipe: Recipe) -> Source:
@@ -207,7 +207,7 @@ def simulate(
         negative=negative,
         avoid=_avoided(scene, schema),
     )
-    return Plan(f"{scene.id}_v{variant:02d}", scene, variant, series, negative)
+    return Plan(scene, variant, series, negative)
 
 
 @lru_cache(maxsize=1)
@@ -258,8 +258,7 @@ def plan_samples(
     label_safe: bool = False,
 ) -> Iterator[Plan | Skip]:
     """Read scenes and simulate their samples, lazily and in the source's order; arguments as of :func:`simulate`."""
-    used = 0
-    for item in source:
+    for item in wanted_scenes(source, recipe.limit):
         if isinstance(item, Skip):
             yield item
             continue
@@ -270,43 +269,13 @@ def plan_samples(
             except ChangenError as error:
                 yield Skip(item.source_path, str(error))
                 break
-        used += 1
-        if recipe.limit is not None and used >= recipe.limit:
+
+
+def wanted_scenes(source: Source, limit: int | None) -> Iterator[Scene | Skip]:
+    """Read scenes, and nothing after the last one wanted."""
+    used = 0
+    for item in source:
+        yield item
+        used += isinstance(item, Scene)
+        if used == limit:
             return
-
-
-def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
-    """Run an iterator on another thread, at most ``depth`` items ahead; its errors surface here."""
-    ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def put(kind: str, value: Any) -> None:
-        while not stop.is_set():
-            try:
-                return ahead.put((kind, value), timeout=0.2)
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for item in items:
-                put("item", item)
-                if stop.is_set():
-                    return
-            put("end", None)
-        except BaseException as error:
-            put("error", error)
-
-    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ahead.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stop.set()
-        thread.join(timeout=5)

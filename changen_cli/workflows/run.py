@@ -20,6 +20,7 @@ from changen_cli.core.errors import IncompleteError
 from changen_cli.core.manifest import Manifest, ModelRecord, Status, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import ClassSchema, EventKind, Exemplar, Skip, Texture, TimeSeries
+from changen_cli.workflows.ahead import read_ahead
 from changen_cli.workflows.ledger import Ledger, card_facts, damage_facts, labels_note
 from changen_cli.workflows.plans import (
     Plan,
@@ -30,10 +31,10 @@ from changen_cli.workflows.plans import (
     needs_exemplars,
     open_labelled_source,
     plan_samples,
-    read_ahead,
 )
 from changen_cli.workflows.progress import Progress
 from changen_cli.workflows.setup import Compute, clear_output, prepare_output
+from changen_cli.workflows.workers import plan_in_processes
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -169,7 +170,8 @@ class Run:
         """Take a batch of plans, draw it, hand it to the writing thread."""
         size = self.recipe.run.batch_size
         pending: list[Future[None]] = []
-        samples = plan_samples(self.source, self.recipe, self.library, self.textures, label_safe)
+        plan = plan_in_processes if self.recipe.run.workers > 1 else plan_samples
+        samples = plan(self.source, self.recipe, self.library, self.textures, label_safe)
         plans = read_ahead(samples, depth=2 * size)
         pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         ledger = dataset.ledger

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import ClassSchema, Exemplar, Scene, Texture
 from changen_cli.synthesis.hub import BUNDLED, find_model
+from changen_cli.workflows.ahead import read_ahead
 from changen_cli.workflows.models import open_model
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def build_stock(source: Source, *, objects: bool, textures: bool) -> tuple[list[
     pieces: list[Texture] = []
     if objects or textures:
         scenes = (item for item in source if isinstance(item, Scene) and item.mask is not None)
-        for _, scene in zip(range(LIBRARY_SCENES), scenes, strict=False):
+        for scene in read_ahead(islice(scenes, LIBRARY_SCENES), depth=2):
             if objects:
                 library += collect_exemplars(scene, source.schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
             if textures:

@@ -80,7 +80,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
             "guidance_ratio": 0.5, "guidance_scale": 1.0, "extent": "full", "unchanged": "exact",
         },
         "output": {"path": str(out), "format": "parquet", "overwrite": True},
-        "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1},
+        "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1, "workers": 1},
     }  # fmt: skip
     assert list((out / "data").iterdir())
 

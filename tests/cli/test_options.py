@@ -58,7 +58,8 @@ def test_every_recipe_field_has_an_option_or_an_excuse() -> None:
     assert set(KEYS.values()) | WITHOUT_AN_OPTION == recipe_fields()
     assert not set(KEYS.values()) & WITHOUT_AN_OPTION
     assert {name for name, key in KEYS.items() if key.rpartition(".")[2] != name} == {"events", "output"}
-    assert set(inspect.signature(generate).parameters) == set(KEYS) | COMMANDS[generate]
+    given = {name for command, own in COMMANDS.items() for name in set(inspect.signature(command).parameters) - own}
+    assert given == set(KEYS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

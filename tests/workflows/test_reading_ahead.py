@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from changen_cli.workflows.plans import read_ahead
+from changen_cli.workflows.ahead import read_ahead
 
 
 def running() -> int:

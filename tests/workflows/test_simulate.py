@@ -60,15 +60,24 @@ def test_masks_are_those_of_generate(layout, events, request, tmp_path, make_rec
         assert ours[key] == theirs[key]
 
 
-def test_the_same_bytes_twice_whatever_the_batch(pairs_tree, tmp_path, make_recipe) -> None:
-    made = []
-    for size in (1, 3):
-        recipe = make_recipe(
-            pairs_tree, output={"path": str(tmp_path / "out"), "overwrite": True}, run={"batch_size": size}
-        )
-        simulate_dataset(recipe)
+def test_batches_and_workers_change_no_byte(pairs_tree, tmp_path, make_recipe) -> None:
+    (pairs_tree / "images" / "s1.png").write_bytes(b"broken")
+    made, told = [], []
+    for run in ({"batch_size": 1}, {"batch_size": 3, "workers": 2}):
+        output = {"path": str(tmp_path / "out"), "overwrite": True}
+        recipe = make_recipe(pairs_tree, output=output, run=run, variants=3, source={"max_skipped": 1.0})
+        assert simulate_dataset(recipe).samples == 6
         made.append(tree(tmp_path / "out", leave_out=("manifest.json",)))
+        told.append(
+            {key: manifest(tmp_path / "out")[key] for key in ("scenes", "skipped", "statistics", "fingerprint")}
+        )
     assert made[0] == made[1]
+    assert told[0] == told[1] and len(told[0]["skipped"]) == 1
+
+
+def test_a_limit_holds_for_workers_too(pairs_tree, tmp_path, make_recipe) -> None:
+    output = {"path": str(tmp_path / "out")}
+    assert simulate_dataset(make_recipe(pairs_tree, output=output, run={"workers": 2}, limit=2)).scenes == 2
 
 
 @pytest.mark.parametrize("layout", ["folder", "parquet"])
@@ -128,9 +137,11 @@ class Stop(Silent):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_run_keeps_what_it_finished(pairs_tree, tmp_path, make_recipe) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_run_keeps_what_it_finished(workers, pairs_tree, tmp_path, make_recipe) -> None:
     out = tmp_path / "out"
-    recipe = make_recipe(pairs_tree, output={"path": str(out)}, run={"batch_size": 1}, variants=4)
+    run = {"batch_size": 1, "workers": workers}
+    recipe = make_recipe(pairs_tree, output={"path": str(out)}, run=run, variants=4)
     with pytest.raises(KeyboardInterrupt):
         simulate_dataset(recipe, Stop(2))
     kept = rows(out)

@@ -1,0 +1,96 @@
+"""Simulation on several processes. Every draw is derived from names, so which process makes it changes no byte."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+from changen_cli.core.errors import ChangenError
+from changen_cli.core.recipe import Recipe
+from changen_cli.core.types import Exemplar, MaskSeries, Scene, Skip, Texture
+from changen_cli.workflows.plans import Plan, known_objects, simulate, wanted_scenes
+
+if TYPE_CHECKING:
+    from changen_cli.sources.folder import Source
+
+Series = tuple[MaskSeries, bool]
+"""A series, and whether it is a negative."""
+
+_given: tuple[Any, ...] = ()
+"""What all samples share; sent to each process once."""
+
+
+def plan_in_processes(
+    source: Source, recipe: Recipe, library: list[Exemplar], textures: list[Texture], label_safe: bool = False
+) -> Iterator[Plan | Skip]:
+    """Do what :func:`~changen_cli.workflows.plans.plan_samples` does, simulating on ``recipe.run.workers`` processes.
+
+    Scenes are read here, and samples come in the source's order; two for each process are in the making.
+
+    Raises:
+        ChangenError: When a process died.
+    """
+    workers = recipe.run.workers
+    # Not forked: there are threads already.
+    pool = ProcessPoolExecutor(
+        workers,
+        get_context("spawn"),
+        initializer=_begin,
+        initargs=(source.schema, recipe, library, textures, label_safe),
+    )
+
+    def tasks() -> Iterator[tuple[Scene, int, Future[Series]] | Skip]:
+        for item in wanted_scenes(source, recipe.limit):
+            if isinstance(item, Skip):
+                yield item
+                continue
+            for variant in range(recipe.variants):
+                yield item, variant, pool.submit(_simulate, item, variant)
+
+    failed = ""
+    try:
+        for task in _ahead(tasks(), 2 * workers):
+            if isinstance(task, Skip):
+                yield task
+                continue
+            scene, variant, future = task
+            try:
+                yield Plan(scene, variant, *future.result())
+            except BrokenProcessPool as error:
+                raise ChangenError(
+                    "a process that simulates died, for want of memory perhaps", "Use fewer --workers"
+                ) from error
+            except ChangenError as error:
+                if scene.id != failed:
+                    yield Skip(scene.source_path, str(error))
+                failed = scene.id
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(*given: Any) -> None:
+    global _given
+    _given = given
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
+
+
+def _simulate(scene: Scene, variant: int) -> Series:
+    schema, recipe, library, textures, label_safe = _given
+    known = known_objects(scene, schema, recipe, library)
+    plan = simulate(scene, schema, recipe, variant, known, textures, label_safe)
+    return plan.series, plan.negative
+
+
+def _ahead(items: Iterable[Any], depth: int) -> Iterator[Any]:
+    """The same items, each asked for ``depth`` items early."""
+    waiting: deque[Any] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > depth:
+            yield waiting.popleft()
+    yield from waiting
