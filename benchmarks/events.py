@@ -1,6 +1,7 @@
-"""Time of event simulation per step, against a plain implementation.
+"""Time of one simulated step, for every kind of event, against a plain implementation.
 
-Run from the project's root: ``python benchmarks/events.py``. One core, no accelerator.
+Run from the project's root: ``python benchmarks/events.py``. One core, no accelerator. Tiles of 2048 and 4096 px are 4
+and 16 times the one of 1024 px, side by side: as many times the pixels, the objects and the regions.
 """
 
 from __future__ import annotations
@@ -8,19 +9,21 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from scipy import ndimage
+from skimage.measure import label, regionprops
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from changen_cli.core.damage import Disaster
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.transitions import load_transitions, preset_names
-from changen_cli.core.types import ClassSchema, Int32Array, Scene
+from changen_cli.core.types import ClassSchema, Scene, UInt8Array
 from changen_cli.events import (
     Damage,
     EventRules,
@@ -32,128 +35,127 @@ from changen_cli.events import (
 )
 from changen_cli.events.outlines import image_edges
 
-OBJECTS = 100
-REPEATS = 7
-SCHEMA = ClassSchema()
-COVER = ClassSchema(("background", "building", "bareland", "rangeland", "developed", "road", "tree", "water"))
+SIDES = (1024, 2048, 4096)
+REPEATS = 5
+ROWS, COLUMNS = 15, 20  # 300 buildings
 REGIONS = 300
+AREA = (0.02, 0.05)
+COVER = ClassSchema(("background", "building", "bareland", "rangeland", "developed", "road", "tree", "water"))
+KINDS = (("create",), ("remove",), ("create", "remove"), ("grow",), ("alter",))
 
 
-def town(side: int, per_row: int = 10) -> Scene:
-    """A square tile with turned rectangles on a jittered square grid; sizes grow with the tile."""
-    rng = derive_rng(0, "benchmark", side)
+def town() -> Scene:
+    """1024 px with 300 turned houses on a jittered grid, on 300 random regions of six classes with faint tracks."""
+    rng = derive_rng(0, "benchmark")
+    side = SIDES[0]
     instances = np.zeros((side, side), dtype=np.int32)
     rows, cols = np.mgrid[:side, :side]
-    cell = side / per_row
-    for k in range(per_row**2):
-        row, col = (np.array(divmod(k, per_row)) + 0.5 + rng.uniform(-0.15, 0.15, 2)) * cell
-        angle = rng.uniform(-0.2, 0.2) + (k % per_row > 4) * 0.6
-        half_a, half_b = rng.uniform(0.1, 0.22, 2) * cell
-        along = (cols - col) * np.cos(angle) - (rows - row) * np.sin(angle)
-        across = (cols - col) * np.sin(angle) + (rows - row) * np.cos(angle)
-        instances[(abs(along) < half_a) & (abs(across) < half_b)] = k + 1
-    mask = (instances > 0).astype(np.uint8)
-    image = np.zeros((side, side, 3), dtype=np.uint8)
-    return Scene(id=f"town-{side}", group="town", image=image, mask=mask, instances=instances)
-
-
-def country(side: int) -> Scene:
-    """The town on 300 random regions of six classes, each of its own grey with faint tracks across."""
-    rng = derive_rng(0, "benchmark", "country", side)
-    scene = town(side)
+    high, wide = side / ROWS, side / COLUMNS
+    for k in range(ROWS * COLUMNS):
+        row, col = (np.array(divmod(k, COLUMNS)) + 0.5 + rng.uniform(-0.15, 0.15, 2)) * (high, wide)
+        angle = rng.uniform(-0.2, 0.2) + (k % COLUMNS > COLUMNS // 2) * 0.6
+        half_a, half_b = rng.uniform(0.12, 0.26, 2) * wide
+        where = np.s_[max(int(row - high), 0) : int(row + high), max(int(col - high), 0) : int(col + high)]
+        along = (cols[where] - col) * np.cos(angle) - (rows[where] - row) * np.sin(angle)
+        across = (cols[where] - col) * np.sin(angle) + (rows[where] - row) * np.cos(angle)
+        instances[where][(abs(along) < half_a) & (abs(across) < half_b)] = k + 1
     seeds = np.zeros((side, side), dtype=np.uint8)
     seeds[tuple(rng.integers(0, side, (2, REGIONS)))] = rng.integers(2, 8, REGIONS)
     nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
-    mask = np.where(scene.mask == 1, np.uint8(1), seeds[tuple(nearest)])
+    mask = np.where(instances > 0, np.uint8(1), seeds[tuple(nearest)])
     tracks = ndimage.gaussian_filter(rng.normal(0, 1, (side, side)), 6) > 0
     grey = (mask * 25 + tracks * 15 + rng.normal(0, 3, (side, side))).clip(0, 255).astype(np.uint8)
-    return replace(scene, mask=mask, image=np.repeat(grey[..., None], 3, axis=2))
+    return Scene("town", "town", np.repeat(grey[..., None], 3, axis=2), mask, instances)
 
 
-def plain_step(instances: Int32Array, share: float, rng: np.random.Generator) -> Int32Array:
-    """The obvious way: whole-tile comparisons per object, whole-tile shifts and distance checks per try."""
-    instances = instances.copy()
-    labels, count = ndimage.label(instances > 0)
-    target, removed, created = share * instances.size, 0, 0
-    for number in rng.permutation(count) + 1:
-        region = labels == number
-        if removed + region.sum() <= target / 2:
-            instances[region] = 0
-            removed += int(region.sum())
-    for _ in range(200):
-        if created >= target / 2:
-            break
-        region = labels == rng.integers(1, count + 1)
-        shift = tuple(rng.integers(-s // 2, s // 2) for s in instances.shape)
-        moved = ndimage.shift(region.astype(np.uint8), shift, order=0).astype(bool)
-        grown = ndimage.binary_dilation(moved, iterations=4)
-        if moved.sum() == region.sum() and not (grown & ((labels > 0) | (instances > 0))).any():
-            instances[moved] = instances.max() + 1
-            created += int(moved.sum())
-    return instances
+def repeated(scene: Scene, times: int) -> Scene:
+    """The tile side by side, with new numbers for its objects."""
+    assert scene.mask is not None and scene.instances is not None
+    numbers = np.arange(times**2, dtype=np.int32).reshape(times, times) * scene.instances.max()
+    numbers = np.kron(numbers, np.ones(scene.mask.shape, dtype=np.int32))
+    instances = np.tile(scene.instances, (times, times))
+    return replace(
+        scene,
+        image=np.tile(scene.image, (times, times, 1)),
+        mask=np.tile(scene.mask, (times, times)),
+        instances=np.where(instances > 0, instances + numbers, 0).astype(np.int32),
+    )
 
 
-def milliseconds(call: object) -> float:
-    """Processor time of one call, which other work on the machine does not distort."""
-    start = time.process_time()
-    call()  # type: ignore[operator]
-    return (time.process_time() - start) * 1e3
+def plain_removal(mask: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """The obvious way: components of the whole tile, each with its pixels, in a random order."""
+    mask = mask.copy()
+    regions = [region for region in regionprops(label(mask == 1)) if region.area >= 64]
+    left = 0.035 * mask.size
+    for index in rng.permutation(len(regions)):
+        if regions[index].area <= left:
+            mask[tuple(regions[index].coords.T)] = 2
+            left -= regions[index].area
+    return mask
+
+
+def plain_transition(mask: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """The obvious way: components of the whole tile, class by class, each of which may change as a whole."""
+    after = mask.copy()
+    for index in range(len(COVER.names)):
+        for region in regionprops(label(mask == index)):
+            if region.area >= 64 and rng.random() < 0.05:
+                after[tuple(region.coords.T)] = rng.integers(1, len(COVER.names))
+    return after
+
+
+def milliseconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Median processor time of a call, which other work on the machine does not distort."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        call()
+        times.append((time.process_time() - start) * 1e3)
+    return statistics.median(times)
+
+
+def processes() -> Iterator[tuple[str, EventRules]]:
+    """Every kind of event with its rules."""
+    for kinds in KINDS:
+        yield " + ".join(kinds), EventRules(COVER, kinds, AREA, drawable=frozenset(range(len(COVER.names))))
+    for preset in preset_names():
+        matrix = resolve_transitions(load_transitions(preset), COVER)
+        yield f"transition, {preset}", EventRules(COVER, ("transition",), AREA, transitions=matrix)
+    for disaster in get_args(Disaster):
+        yield f"damage, {disaster}", EventRules(COVER.with_damage(), ("damage",), AREA, damage=Damage(disaster))
 
 
 def main() -> None:
-    """Print one table: median processor milliseconds per step by tile size."""
-    print(f"event simulation, {OBJECTS} objects, create + remove, 2-5 % of the tile, median CPU time of {REPEATS}")
-    print(f"{'tile':>6} {'series start ms':>16} {'step ms':>9} {'events':>7} {'plain step ms':>14} {'ratio':>7}")
-    for side in (512, 1024, 2048):
-        scene = town(side)
-        rules = EventRules(SCHEMA, change_area=(0.02, 0.05))
-        stock = stock_library(collect_exemplars(scene, SCHEMA), scene)
-        state = start_series(scene, SCHEMA)
-        simulate_step(state, rules, stock, derive_rng(0, "warm-up"))
-        start = statistics.median(milliseconds(lambda: start_series(scene, SCHEMA)) for _ in range(REPEATS))  # noqa: B023
-        times, events = [], []
-        for k in range(REPEATS):
-            rng = derive_rng(0, "benchmark", k)
-            times.append(milliseconds(lambda: events.append(len(simulate_step(state, rules, stock, rng)[1]))))  # noqa: B023
-        instances = state.instances
-        repeats = REPEATS if side < 2048 else 3
-        plain = statistics.median(
-            milliseconds(lambda: plain_step(instances, 0.035, derive_rng(0, k)))  # noqa: B023
-            for k in range(repeats)
-        )
-        step = statistics.median(times)
-        count, ratio = statistics.median(events), plain / step
-        print(f"{side:>5}² {start:>16.1f} {step:>9.1f} {count:>7.0f} {plain:>14.0f} {ratio:>6.0f}x")
-    print(f"\ntransitions, {REGIONS} regions and {OBJECTS} buildings, 2-5 % of the tile, median CPU time of {REPEATS}")
-    print(f"{'tile':>6} {'step ms by preset':>18}")
-    for side in (512, 1024, 2048):
-        scene = country(side)
-        state = replace(start_series(scene, COVER), edges=image_edges(scene.image))
-        stock = stock_library(collect_exemplars(scene, COVER), scene)
-        texts = []
-        for preset in preset_names():
-            matrix = resolve_transitions(load_transitions(preset), COVER)
-            rules = EventRules(COVER, ("transition",), (0.02, 0.05), transitions=matrix)
-            times = [
-                milliseconds(lambda: simulate_step(state, rules, stock, derive_rng(0, "benchmark", k)))  # noqa: B023
-                for k in range(REPEATS)
-            ]
-            texts.append(f"{preset} {statistics.median(times):.1f}")
-        print(f"{side:>5}² {', '.join(texts)}")
-    states = SCHEMA.with_damage()
-    print(f"\ndamage, 324 buildings, first step, 2-5 % of the tile, median CPU time of {REPEATS}")
-    for side in (512, 1024, 2048):
-        scene = town(side, 18)
-        state, stock = start_series(scene, states), stock_library([], scene)
-        texts = []
-        for disaster in get_args(Disaster):
-            rules = EventRules(states, ("damage",), (0.02, 0.05), damage=Damage(disaster))
-            times = [
-                milliseconds(lambda: simulate_step(state, rules, stock, derive_rng(0, "benchmark", k)))  # noqa: B023
-                for k in range(REPEATS)
-            ]
-            texts.append(f"{disaster} {statistics.median(times):.1f}")
-        print(f"{side:>5}² {', '.join(texts)}")
+    """Print one table: median processor milliseconds of a step by kind and size of the tile."""
+    scenes = {side: repeated(town(), side // SIDES[0]) for side in SIDES}
+    print(f"one step, 2-5 % of the tile; 300 objects and {REGIONS} regions per 1024², median CPU time of {REPEATS}, ms")
+    print(f"{'':>28}" + "".join(f"{f'{side}²':>9}" for side in SIDES) + f"{'x for 16x':>11}")
+
+    def row(name: str, times: list[float]) -> None:
+        print(f"{name:>28}" + "".join(f"{value:>9.1f}" for value in times) + f"{times[-1] / times[0]:>11.1f}")
+
+    def start(scene: Scene) -> None:
+        start_series(scene, COVER).habits()
+
+    row("start of a series", [milliseconds(lambda: start(scene)) for scene in scenes.values()])  # noqa: B023
+    stocks = {side: stock_library(collect_exemplars(scene, COVER), scene) for side, scene in scenes.items()}
+    for name, rules in processes():
+        times = []
+        for side, scene in scenes.items():
+            state = replace(start_series(scene, rules.schema), edges=image_edges(scene.image))
+            if {"create", "grow"} & set(rules.kinds):
+                state.habits()  # measured once a series
+            draws = iter(range(REPEATS + 1))
+
+            def step(state=state, stock=stocks[side], rules=rules, draws=draws):  # type: ignore[no-untyped-def]
+                return simulate_step(state, rules, stock, derive_rng(0, "benchmark", next(draws)))
+
+            step()
+            times.append(milliseconds(step))
+        row(name, times)
+    for name, plain in (("plain removal", plain_removal), ("plain transition", plain_transition)):
+        masks = [scene.mask for scene in scenes.values() if scene.mask is not None]
+        row(name, [milliseconds(lambda: plain(mask, derive_rng(0, "plain")), 2) for mask in masks])  # noqa: B023
 
 
 if __name__ == "__main__":

@@ -27,14 +27,20 @@ def alter(step: Step) -> None:
         named = step.building >= 0
         step.shortages.append("no class is free ground" if named else "no class is named like a building")
         return
-    misses = 0
-    while step.owes() and misses < _MAX_MISSES:
-        rows = removable(step)
-        if not rows.size:
-            break
-        row = int(rows[step.rng.integers(rows.size)])
+    misses, rows = 0, removable(step).tolist()
+    open_rows = {int(step.state.objects.numbers[row]): row for row in rows}
+    blocked = np.zeros(step.mask.shape, dtype=bool)
+    while step.owes() and misses < _MAX_MISSES and open_rows:
+        row = rows[int(step.rng.integers(len(rows)))]
+        if int(step.state.objects.numbers[row]) not in open_rows:
+            misses += 1
+            continue
         extends = bool(step.stock.exemplars) and step.rng.random() < 0.5
-        misses = 0 if (_extend if extends else _tear)(step, row) else misses + 1
+        known = len(step.altered)
+        changed = _extend(step, row, open_rows, blocked) if extends else _tear(step, row)
+        misses = 0 if changed else misses + 1
+        for gone in step.altered[known:]:
+            open_rows.pop(int(step.state.objects.numbers[gone]), None)
     if step.owes():
         step.shortages.append(f"no {step.rules.schema.building_name} left to extend or to tear parts of")
 
@@ -84,11 +90,18 @@ def _enter(step: Step, number: int, name: str, box: Box, footprint: BoolArray) -
     """Enter what became of a building in the instance map and the table."""
     footprint, box = tighten(footprint, box)
     step.instances[crop(box)][footprint] = number
-    step.added = step.added.with_row(number, name, box, int(footprint.sum()), oriented_extent(footprint)[0])
+    step.enter(number, name, box, int(footprint.sum()), oriented_extent(footprint)[0])
 
 
-def _extend(step: Step, row: int) -> int:
-    """Build an annex onto one side of a building; returns its pixels, 0 where none fits."""
+def _extend(step: Step, row: int, open_rows: dict[int, int], blocked: BoolArray) -> int:
+    """Build an annex onto one side of a building; returns its pixels, 0 where none fits.
+
+    Args:
+        step: The step.
+        row: The building.
+        open_rows: Rows of the buildings that may still change, by number.
+        blocked: bool ``[H, W]``, all False: an annex is judged by itself.
+    """
     objects, rng, rules = step.state.objects, step.rng, step.rules
     area_px = float(objects.areas_px[row])
     wanted_px = min(rng.uniform(*_ANNEX) * area_px, step.left_px + AIM * step.target_px)
@@ -103,18 +116,19 @@ def _extend(step: Step, row: int) -> int:
     centre = points.mean(axis=0)
     reach = float(((points - centre) @ direction).max())
     side = scale * math.sqrt(exemplar.area_px)
-    blocked = np.zeros(step.mask.shape, dtype=bool)
     mirrored = bool(rng.random() < 0.5)
     for half in (0.5, 0.4, 0.65, 0.8):
         place = np.rint(centre + direction * (reach + half * side - _OVERLAP_PX)).astype(np.int64)
         laid = lay_at(place, exemplar, scale, mirrored, blocked, float(objects.orientations_rad[row]))
-        if laid is not None and (changed := _annex(step, row, laid.box, laid.footprint)) is not None:
+        if laid is not None and (changed := _annex(step, row, laid.box, laid.footprint, open_rows)) is not None:
             annex, merged = changed
             return _join(step, row, laid.box, annex, merged, laid.placement)
     return 0
 
 
-def _annex(step: Step, row: int, box: Box, footprint: BoolArray) -> tuple[BoolArray, list[int]] | None:
+def _annex(
+    step: Step, row: int, box: Box, footprint: BoolArray, open_rows: dict[int, int]
+) -> tuple[BoolArray, list[int]] | None:
     """What of a laid footprint may become part of a building, and the rows of those it joins; None where it may not.
 
     It touches its building, lies on free ground, and keeps its distance to all others, or touches one of them, too.
@@ -136,10 +150,9 @@ def _annex(step: Step, row: int, box: Box, footprint: BoolArray) -> tuple[BoolAr
     fits = annex.sum() <= step.left_px + TOLERANCE * step.target_px
     if objects.numbers[row] not in touched or len(near[near > 0]) != len(others) + 1 or not fits:
         return None
-    free_rows = {int(objects.numbers[index]): int(index) for index in removable(step)}
-    if any(int(number) not in free_rows for number in others):
+    if any(int(number) not in open_rows for number in others):
         return None
-    return annex, [free_rows[int(number)] for number in others]
+    return annex, [open_rows[int(number)] for number in others]
 
 
 def _join(step: Step, row: int, box: Box, annex: BoolArray, merged: list[int], placement: Placement) -> int:
@@ -156,12 +169,7 @@ def _join(step: Step, row: int, box: Box, annex: BoolArray, merged: list[int], p
     step.altered += [row, *merged]
     step.replaced += [row, *merged]
     outline = step.instances[crop(hull)] == number
-    step.added = step.added.with_row(
-        number,
-        name,
-        hull,
-        int(annex.sum()) + int(objects.areas_px[[row, *merged]].sum()),
-        oriented_extent(outline)[0],
-    )
+    area_px = int(annex.sum()) + int(objects.areas_px[[row, *merged]].sum())
+    step.enter(number, name, hull, area_px, oriented_extent(outline)[0])
     names = tuple(objects.ids[index] for index in merged)
     return step.change("alter", name, number, box, annex, step.building, placement, "extended", merged_from=names)

@@ -27,8 +27,6 @@ _MAX_MISSES = 12
 _ALIKE = (0.93, 1.07)  # houses of one row are of one kind
 _PLOT_PX = (3, 8)
 _PITCHES = 5
-_ROAD_SHARE = 0.9
-"""Plots lie no further from a road than this share of the tile's buildings does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +185,7 @@ def _next_in_row(
     side = scale * math.sqrt(exemplar.area_px)
     # Further on it would be no row any more.
     gap_px = min(max(step.habits.draw(step.rng)[0], step.rules.min_gap_px + 1), side)
-    farthest_px = _road_limit(step)
+    farthest_px = step.habits.road_limit_px
     for pitch in range(_PITCHES):
         place = np.rint(centre + direction * (reach + gap_px + side * (0.35 + 0.15 * pitch))).astype(np.int64)
         if not (0 <= place[0] < step.mask.shape[0] and 0 <= place[1] < step.mask.shape[1]):
@@ -198,12 +196,6 @@ def _next_in_row(
         if laid is not None:
             return laid if _affordable(step, laid) else None
     return None
-
-
-def _road_limit(step: Step) -> float:
-    """How far from a road a plot may lie."""
-    roads = step.habits.roads_px
-    return float(np.quantile(roads, _ROAD_SHARE)) if np.isfinite(roads).any() else math.inf
 
 
 def _begin(step: Step, sites: SiteMap, laid: Laid, classes: StageClasses) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,11 @@ class Habits:
     roads_px: FloatArray
     turns_rad: FloatArray
     typical_px: float
+
+    @cached_property
+    def road_limit_px(self) -> float:
+        """How far from a road nine of ten buildings lie; infinite without roads."""
+        return float(np.quantile(self.roads_px, 0.9)) if np.isfinite(self.roads_px).any() else math.inf
 
     def draw(self, rng: np.random.Generator) -> tuple[float, float, float]:
         """Draw ``(gap_px, road_px, turn_rad)`` of one real building.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from changen_cli.events.budget import creation_size, pick_removals
 from changen_cli.events.placement import Laid, SiteMap, lay
-from changen_cli.events.regions import class_counts, dilate, ground_around, road_pixels
+from changen_cli.events.regions import dilate, ground_around, road_pixels
 from changen_cli.events.step import AIM, TOLERANCE, Step
 
 _MAX_REMOVED_SHARE = 0.6  # of the buildings present, in one step
@@ -71,10 +71,7 @@ def ground_below(step: Step, row: int) -> int:
     """The class an object gives way to: what lies around it, else the tile's most frequent ground class."""
     state = step.state
     target = ground_around(state.mask, step.object(row)[1], state.objects.box(row), step.ground, _RING_PX)
-    if target is not None:
-        return target
-    counts = class_counts(state.mask, step.ground)
-    return int((counts if counts.any() else step.ground).argmax())
+    return step.usual_ground if target is None else target
 
 
 def create(step: Step) -> None:

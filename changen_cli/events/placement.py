@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ MIRROR_SHARE = 0.15
 _DRAWN = 256  # blocks looked at for one object; so many of them, at most, are tried
 _TRIED = 6
 _COMPARED = 2
+_PROBES = 12
 _SLACK = (0.15, 0.5, 2.0)  # how far the distance asked for may be missed, in sizes of the object, in turn
 
 
@@ -40,6 +42,44 @@ class Laid:
     box: Box
     footprint: BoolArray
     orientation_rad: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """What laying an exemplar needs to know of it, measured once.
+
+    Attributes:
+        centre: Centroid (row, col) of its footprint.
+        corners: The four corners (row, col) of its upright box, along pixel edges.
+        probes: float64 ``[n, 2]``, some pixels of its rim.
+        long_px: Longer side of its minimum-area rectangle.
+        short_px: Shorter side.
+    """
+
+    centre: FloatArray
+    corners: tuple[tuple[float, float], ...]
+    probes: FloatArray
+    long_px: float
+    short_px: float
+
+
+_outlines: WeakKeyDictionary[Exemplar, Outline] = WeakKeyDictionary()
+
+
+def outline(exemplar: Exemplar) -> Outline:
+    """Measure an exemplar with a footprint; the same one is measured once."""
+    known = _outlines.get(exemplar)
+    if known is None:
+        points = np.argwhere(exemplar.footprint)
+        rows, cols = (points.min(axis=0)[i] - 0.5 for i in (0, 1))
+        rows_end, cols_end = (points.max(axis=0)[i] + 0.5 for i in (0, 1))
+        corners = tuple((float(r), float(c)) for r in (rows, rows_end) for c in (cols, cols_end))
+        rim = np.argwhere(exemplar.footprint & ~ndimage.binary_erosion(exemplar.footprint))
+        _, long_px, short_px = oriented_extent(exemplar.footprint)
+        probes = rim[:: max(1, len(rim) // _PROBES)].astype(np.float64)
+        known = Outline(points.mean(axis=0), corners, probes, long_px, short_px)
+        _outlines[exemplar] = known
+    return known
 
 
 class SiteMap:
@@ -198,7 +238,7 @@ def lay(
     mirrored = bool(rng.random() < MIRROR_SHARE)
     gap_px, road_px, turn_rad = habits.draw(rng)
     turn_rad = 0.0 if aligned else turn_rad
-    _, long_px, short_px = oriented_extent(exemplar.footprint)
+    long_px, short_px = outline(exemplar).long_px, outline(exemplar).short_px
     # With which side it will face its neighbour is not known before it lies.
     half = 0.5 * scale * (short_px if rng.random() < 0.5 else long_px)
     gap_px = max(gap_px, sites.gap_px + 1)
@@ -228,6 +268,8 @@ def lay_at(
     upright = -exemplar.orientation_rad if mirrored else exemplar.orientation_rad
     turn = 0.0 if direction_rad is None else fold(direction_rad - upright)
     placement = place(exemplar, site, turn, scale, mirrored)
+    if _hits(placement, blocked):
+        return None
     window = forward_box(placement)
     if window[0] < 0 or window[1] < 0 or window[2] > blocked.shape[0] or window[3] > blocked.shape[1]:
         return None
@@ -236,6 +278,18 @@ def lay_at(
         return None
     footprint, box = tighten(largest_piece(footprint), window)
     return Laid(placement, box, footprint, (upright + turn) % (math.pi / 2))
+
+
+def _hits(placement: Placement, blocked: BoolArray) -> bool:
+    """Whether some pixel of the rim lies on blocked ground or outside: most sites fail so, and it is cheap to see."""
+    (a, b, c), (d, e, f) = placement.matrix.tolist()
+    det = a * e - b * d
+    rows, cols = (outline(placement.exemplar).probes - (c, f)).T
+    row = np.rint((e * rows - b * cols) / det).astype(np.intp)
+    col = np.rint((a * cols - d * rows) / det).astype(np.intp)
+    if row.min() < 0 or col.min() < 0 or row.max() >= blocked.shape[0] or col.max() >= blocked.shape[1]:
+        return True
+    return bool(blocked[row, col].any())
 
 
 def fold(angle_rad: float) -> float:
@@ -265,7 +319,7 @@ def place(exemplar: Exemplar, site: npt.NDArray[np.int64], turn_rad: float, scal
 
     Coordinates are pixel indices: a pixel's centre is the integer itself.
     """
-    centre = np.argwhere(exemplar.footprint).mean(axis=0)
+    centre = outline(exemplar).centre
     cos, sin = math.cos(turn_rad) / scale, math.sin(turn_rad) / scale
     flip = -1.0 if mirrored else 1.0
     linear = np.array([[cos, sin], [-sin * flip, cos * flip]])
@@ -275,13 +329,12 @@ def place(exemplar: Exemplar, site: npt.NDArray[np.int64], turn_rad: float, scal
 
 def forward_box(placement: Placement) -> Box:
     """The box, in scene pixels and not cut at the tile, that holds the whole laid footprint."""
-    inverse = np.linalg.inv(placement.matrix[:, :2])
-    rows = np.flatnonzero(placement.exemplar.footprint.any(axis=1))[[0, -1]]
-    cols = np.flatnonzero(placement.exemplar.footprint.any(axis=0))[[0, -1]]
-    corners = np.array([[r, c] for r in (rows[0] - 0.5, rows[1] + 0.5) for c in (cols[0] - 0.5, cols[1] + 0.5)])
-    laid = (corners - placement.matrix[:, 2]) @ inverse.T
-    low, high = np.floor(laid.min(axis=0)).astype(int), np.ceil(laid.max(axis=0)).astype(int) + 1
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    (a, b, c), (d, e, f) = placement.matrix.tolist()
+    det = a * e - b * d
+    corners = [(row - c, col - f) for row, col in outline(placement.exemplar).corners]
+    rows = [(e * row - b * col) / det for row, col in corners]
+    cols = [(a * col - d * row) / det for row, col in corners]
+    return math.floor(min(rows)), math.floor(min(cols)), math.ceil(max(rows)) + 1, math.ceil(max(cols)) + 1
 
 
 def warp_footprint(placement: Placement, box: Box) -> BoolArray:

@@ -20,6 +20,10 @@ _ALONG = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 _ACROSS = np.stack([-np.sin(_ANGLES), np.cos(_ANGLES)], axis=1)
 
 
+ObjectRow = tuple[int, str, Box, int, float]
+"""Number, id, box, area in px and orientation of one object."""
+
+
 @dataclass(frozen=True, eq=False)
 class ObjectTable:
     """The objects present at one date, in ascending number.
@@ -66,14 +70,15 @@ class ObjectTable:
             self.numbers[order], ids, self.boxes[order], self.areas_px[order], self.orientations_rad[order]
         )
 
-    def with_row(self, number: int, object_id: str, box: Box, area_px: int, orientation_rad: float) -> ObjectTable:
-        """A table with one object added at its end."""
+    def with_rows(self, rows: Sequence[ObjectRow]) -> ObjectTable:
+        """A table with objects added at its end."""
+        numbers, ids, boxes, areas_px, orientations_rad = zip(*rows, strict=True)
         return ObjectTable(
-            np.append(self.numbers, number),
-            (*self.ids, object_id),
-            np.concatenate([self.boxes, np.asarray([box], dtype=np.int64)]),
-            np.append(self.areas_px, area_px),
-            np.append(self.orientations_rad, orientation_rad),
+            np.append(self.numbers, numbers),
+            (*self.ids, *ids),
+            np.concatenate([self.boxes, np.asarray(boxes, dtype=np.int64)]),
+            np.append(self.areas_px, areas_px),
+            np.append(self.orientations_rad, orientations_rad),
         )
 
 
@@ -217,6 +222,9 @@ def polygon_wkt(footprint: BoolArray, origin: tuple[int, int] = (0, 0)) -> str:
     Returns:
         WKT ``POLYGON`` or ``MULTIPOLYGON`` with ``(col row)`` coordinates; filling it gives exactly the footprint.
     """
+    rings = _rings(footprint, *origin)
+    if len(rings) == 1:  # neither holes nor further pieces
+        return f"POLYGON ({rings[0]})"
     labels, count = ndimage.label(footprint)
     pieces = [footprint] if count <= 1 else [labels == number for number in range(1, count + 1)]
     texts = ["(" + ", ".join(_rings(piece, *origin)) + ")" for piece in pieces]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,17 @@ from changen_cli.core.types import BoolArray, Box, ChangeEvent, EventKind, Place
 from changen_cli.events.footprints import Stock
 from changen_cli.events.habits import Habits
 from changen_cli.events.placement import Laid
-from changen_cli.events.regions import FloatArray, class_table, crop, ground_table, polygon_wkt, tighten
+from changen_cli.events.regions import (
+    FloatArray,
+    ObjectRow,
+    ObjectTable,
+    class_counts,
+    class_table,
+    crop,
+    ground_table,
+    polygon_wkt,
+    tighten,
+)
 from changen_cli.events.state import EventRules, SeriesState
 
 if TYPE_CHECKING:
@@ -41,7 +52,6 @@ class Step:
         ground: bool ``[256]``, the mask values that are free ground.
         mask: uint8 ``[H, W]``, S_{t+1} in the making. Only :meth:`change` writes to it.
         instances: int32 ``[H, W]``, its objects.
-        added: The objects present and those created; the removed ones leave it at the end.
         removed: Rows of ``state.objects`` that are gone.
         closed: bool ``[H, W]``, pixels nothing may happen to any more: changed in the series, avoided, or claimed.
         sites: Buildings under construction at the next date.
@@ -64,7 +74,8 @@ class Step:
         self.mask, self.instances = state.mask.copy(), state.instances.copy()
         self.closed = state.settled.copy()
         self.sites: list[Site] = []
-        self.added = state.objects
+        self._added = state.objects
+        self._entered: list[ObjectRow] = []
         self.built = class_table(rules.schema.object_ids)
         self.removed: list[int] = []
         self.altered: list[int] = []
@@ -80,6 +91,20 @@ class Step:
     def habits(self) -> Habits:
         """How the buildings of date 0 stand."""
         return self.state.habits()
+
+    @cached_property
+    def usual_ground(self) -> int:
+        """The tile's most frequent ground class; the first one of the schema where it shows none."""
+        counts = class_counts(self.state.mask, self.ground)
+        return int((counts if counts.any() else self.ground).argmax())
+
+    @property
+    def added(self) -> ObjectTable:
+        """The objects present and those created; the removed ones leave it at the end."""
+        if self._entered:  # joined here, not one by one: that would be quadratic in the objects
+            self._added = self._added.with_rows(self._entered)
+            self._entered = []
+        return self._added
 
     @property
     def left_px(self) -> float:
@@ -133,12 +158,16 @@ class Step:
 
     def next_number(self) -> int:
         """The number of the next object created."""
-        return self.state.next_number + len(self.added) - len(self.state.objects)
+        return self.state.next_number + len(self._added) + len(self._entered) - len(self.state.objects)
 
     def register(self, number: int, name: str, laid: Laid) -> None:
         """Enter a new object in the instance map and the table."""
         self.instances[crop(laid.box)][laid.footprint] = number
-        self.added = self.added.with_row(number, name, laid.box, int(laid.footprint.sum()), laid.orientation_rad)
+        self.enter(number, name, laid.box, int(laid.footprint.sum()), laid.orientation_rad)
+
+    def enter(self, number: int, name: str, box: Box, area_px: int, orientation_rad: float) -> None:
+        """Enter an object in the table."""
+        self._entered.append((number, name, box, area_px, orientation_rad))
 
     def claim(self, box: Box, footprint: BoolArray) -> None:
         """Keep pixels for what stands there in a later step."""
