@@ -10,16 +10,19 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from changen_cli.core.damage import Disaster
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.transitions import load_transitions, preset_names
 from changen_cli.core.types import ClassSchema, Int32Array, Scene
 from changen_cli.events import (
+    Damage,
     EventRules,
     collect_exemplars,
     resolve_transitions,
@@ -35,15 +38,15 @@ COVER = ClassSchema(("background", "building", "bareland", "rangeland", "develop
 REGIONS = 300
 
 
-def town(side: int) -> Scene:
-    """A square tile with 100 turned rectangles on a jittered 10 x 10 grid; sizes grow with the tile."""
+def town(side: int, per_row: int = 10) -> Scene:
+    """A square tile with turned rectangles on a jittered square grid; sizes grow with the tile."""
     rng = derive_rng(0, "benchmark", side)
     instances = np.zeros((side, side), dtype=np.int32)
     rows, cols = np.mgrid[:side, :side]
-    cell = side / 10
-    for k in range(OBJECTS):
-        row, col = (np.array(divmod(k, 10)) + 0.5 + rng.uniform(-0.15, 0.15, 2)) * cell
-        angle = rng.uniform(-0.2, 0.2) + (k % 10 > 4) * 0.6
+    cell = side / per_row
+    for k in range(per_row**2):
+        row, col = (np.array(divmod(k, per_row)) + 0.5 + rng.uniform(-0.15, 0.15, 2)) * cell
+        angle = rng.uniform(-0.2, 0.2) + (k % per_row > 4) * 0.6
         half_a, half_b = rng.uniform(0.1, 0.22, 2) * cell
         along = (cols - col) * np.cos(angle) - (rows - row) * np.sin(angle)
         across = (cols - col) * np.sin(angle) + (rows - row) * np.cos(angle)
@@ -131,6 +134,20 @@ def main() -> None:
                 for k in range(REPEATS)
             ]
             texts.append(f"{preset} {statistics.median(times):.1f}")
+        print(f"{side:>5}² {', '.join(texts)}")
+    states = SCHEMA.with_damage()
+    print(f"\ndamage, 324 buildings, first step, 2-5 % of the tile, median CPU time of {REPEATS}")
+    for side in (512, 1024, 2048):
+        scene = town(side, 18)
+        state, stock = start_series(scene, states), stock_library([], scene)
+        texts = []
+        for disaster in get_args(Disaster):
+            rules = EventRules(states, ("damage",), (0.02, 0.05), damage=Damage(disaster))
+            times = [
+                milliseconds(lambda: simulate_step(state, rules, stock, derive_rng(0, "benchmark", k)))  # noqa: B023
+                for k in range(REPEATS)
+            ]
+            texts.append(f"{disaster} {statistics.median(times):.1f}")
         print(f"{side:>5}² {', '.join(texts)}")
 
 

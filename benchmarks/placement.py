@@ -109,7 +109,7 @@ def measure(
         weight: What all of them together count.
     """
     sites = Sites()
-    table = measure_objects((instances > 0).astype(np.uint8), instances, 1)
+    table = measure_objects((instances > 0).astype(np.uint8), instances, (1,))
     rows = {int(number): row for row, number in enumerate(table.numbers)}
     roads = [i for i in schema.forbidden_ids if "road" in schema.names[i]]
     road = np.isin(before, roads)

@@ -31,9 +31,12 @@ KEYS = {
     "limit": "limit",
     "events": "events.kinds",
     "transitions": "events.transitions",
+    "disaster": "events.disaster",
+    "rebuild": "events.rebuild",
     "steps": "events.steps",
     "dates": "events.dates",
     "change_area": "events.change_area",
+    "rates": "events.rates",
     "negatives": "events.negatives",
     "variants": "variants",
     "seed": "seed",
@@ -150,7 +153,8 @@ Events = Annotated[
     _option(
         "--events",
         help=(
-            "Kinds of events: create and remove buildings; transition, land cover that becomes another. "
+            "Kinds of events: create and remove buildings; grow, rows of new ones built in stages; damage, buildings "
+            "hit by a disaster; transition, land cover that becomes another. "
             "\\[default: create,remove; without masks remove]"
         ),
         panel=EVENTS,
@@ -170,11 +174,27 @@ Transitions = Annotated[
 Steps = Annotated[
     int | None, _option("--steps", help="Steps of change; a series has one date more.", panel=EVENTS, default="1")
 ]
+Disaster = Annotated[
+    Literal["wind", "flood", "fire", "earthquake"] | None,
+    _option("--disaster", help="What damages buildings. \\[default: wind]", panel=EVENTS),
+]
+Rebuild = Annotated[
+    str | None,
+    _option("--rebuild", help="Share of the damaged buildings rebuilt per step.", panel=EVENTS, default="0%"),
+]
 Dates = Annotated[
     str | None,
     _option(
         "--dates",
         help="Calendar dates of a series, ascending, e.g. 2018-01,2020-06,2023-01; they set --steps.",
+        panel=EVENTS,
+    ),
+]
+Rates = Annotated[
+    str | None,
+    _option(
+        "--rates",
+        help="Births and deaths per building and year, not by area: create=2%,remove=1%. Needs --dates.",
         panel=EVENTS,
     ),
 ]

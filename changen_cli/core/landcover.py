@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from changen_cli.core.damage import DAMAGE_STATES
+
 OPENEARTHMAP = ("bareland", "rangeland", "developed", "road", "tree", "water", "agriculture", "building")
 """OpenEarthMap's classes in its order; their published ids are 1 to 8."""
 
@@ -34,6 +36,8 @@ def openearthmap_name(name: str) -> str | None:
     Args:
         name: Any class name, e.g. ``"Low vegetation"`` or ``"agriculture land"``.
     """
+    if name.lower() == DAMAGE_STATES[0]:
+        return "building"
     words = set(re.split(r"[^a-z]+", name.lower()))
     if words & _NEGATIONS:
         return None

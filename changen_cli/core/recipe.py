@@ -7,14 +7,25 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from changen_cli.core.calendar import check_dates
+from changen_cli.core.damage import Disaster
 from changen_cli.core.errors import UsageError
 from changen_cli.core.transitions import DEFAULT_TRANSITIONS, TransitionTable, load_transitions
 
 Layout = Literal["xbd", "pairs", "images"]
-EventName = Literal["create", "remove", "transition", "grow"]
+RatedKind = Literal["create", "remove", "grow"]
+EventName = Literal["create", "remove", "transition", "grow", "damage"]
 
 
 class _Section(BaseModel):
@@ -42,6 +53,16 @@ def parse_share_range(value: Any) -> Any:
         raise ValueError(f"{value!r} is no share range; write 2-10%") from None
     unit = 100 if percent else 1  # divided by: 57% must be the very number 0.57 is
     return (numbers[0] / unit, numbers[-1] / unit) if len(numbers) in (1, 2) else value
+
+
+def parse_rates(value: Any) -> Any:
+    """Turn ``"create=2%,remove=0.01"`` into rates by kind."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not pairs or any(not equals for _, equals, _ in pairs):
+        raise ValueError(f"{value!r} names no rates; write create=2%,remove=1%")
+    return {kind.strip(): parse_share(rate) for kind, _, rate in pairs}
 
 
 Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
@@ -84,12 +105,25 @@ class EventsSection(_Section):
     )
     steps: int = Field(1, ge=1, le=64, description="steps; a series has one date more")
     change_area: ShareRange = Field((0.02, 0.10), description="share of the tile that changes per step, e.g. 2-10%")
+    rates: Annotated[dict[RatedKind, NonNegativeFloat], BeforeValidator(parse_rates)] | None = Field(
+        None, description="births and deaths per object present and year, e.g. create=2%,remove=1%; needs dates"
+    )
     negatives: Share = Field(0.0, description="share of samples in which nothing changes")
     min_area_px: int = Field(64, ge=1, description="smallest event in px")
     # The whole matrix is kept, not its name: the fingerprint follows what a file says, and the manifest shows it.
     transitions: Annotated[TransitionTable, BeforeValidator(load_transitions)] | None = Field(
         None, description="rates between classes: a preset's name, a YAML file, or a mapping; openearthmap if not given"
     )
+
+    disaster: Disaster | None = Field(None, description="what damages buildings; wind if not given")
+    rebuild: Share = Field(0.0, description="share of the damaged buildings rebuilt per step")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _profile(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("disaster") is not None:
+            return values
+        return values | {"disaster": "wind" if "damage" in (values.get("kinds") or ()) else None}
 
     @model_validator(mode="before")
     @classmethod
@@ -127,6 +161,22 @@ class EventsSection(_Section):
     def _used(self) -> EventsSection:
         if self.transitions is not None and "transition" not in (self.kinds or ()):
             raise UsageError("--transitions has no effect without the event kind", "Add it: --events transition")
+        asked = [name for name in ("disaster", "rebuild") if getattr(self, name)]
+        if asked and "damage" not in (self.kinds or ()):
+            raise UsageError(f"--{asked[0]} has no effect without the event kind", "Add it: --events damage")
+        return self
+
+    @model_validator(mode="after")
+    def _rated(self) -> EventsSection:
+        if self.rates is None:
+            return self
+        if self.dates is None:
+            raise UsageError(
+                "--rates are per year, and nothing says how long a step is", "Give the --dates of the series"
+            )
+        missing = [kind for kind in self.rates if kind not in (self.kinds or ("create", "remove"))]
+        if missing:
+            raise UsageError(f"--rates names {missing[0]}, which is no event kind of the run", "Add it to --events")
         return self
 
     @field_validator("change_area")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from changen_cli.core.damage import DAMAGE_STATES
 
 UInt8Array = npt.NDArray[np.uint8]
 Int32Array = npt.NDArray[np.int32]
@@ -22,7 +24,7 @@ Box = tuple[int, int, int, int]
 GeoTransform = tuple[float, float, float, float, float, float]
 """Affine coefficients ``(a, b, c, d, e, f)``: x = a*col + b*row + c, y = d*col + e*row + f (rasterio order)."""
 
-EventKind = Literal["create", "remove", "transition", "grow"]
+EventKind = Literal["create", "remove", "transition", "grow", "damage"]
 
 IGNORE = 255
 """Semantic mask value of pixels whose class is unknown. It never changes and is never a target."""
@@ -39,6 +41,7 @@ _PALETTE = (
     (0, 0, 0), (222, 31, 7), (214, 178, 120), (160, 160, 160), (60, 150, 60), (0, 69, 255),
     (75, 181, 73), (148, 0, 148), (255, 196, 0), (0, 170, 170), (128, 0, 0), (90, 90, 160),
 )  # fmt: skip
+_DAMAGE_PALETTE = ((124, 222, 92), (255, 224, 64), (255, 128, 0), (205, 0, 30))  # green to red, as in xView2's figures
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,14 @@ class ClassSchema:
 
     @property
     def colors(self) -> UInt8Array:
-        """Display colours, uint8 ``[K, 3]``; buildings are always red, background black."""
+        """Display colours, uint8 ``[K, 3]``; buildings are red, or green to red by their damage, background black."""
         table = [_PALETTE[i % len(_PALETTE)] for i in range(len(self.names))]
         if self.building_id is not None:
             table[self.building_id] = _PALETTE[1]
             if self.building_id != 1 and len(table) > 1:
                 table[1] = _PALETTE[self.building_id % len(_PALETTE)]
+        for index, color in zip(self.damage_ids, _DAMAGE_PALETTE, strict=False):
+            table[index] = color
         return np.asarray(table, dtype=np.uint8)
 
     def _named(self, words: frozenset[str]) -> tuple[int, ...]:
@@ -83,13 +88,44 @@ class ClassSchema:
 
     @property
     def building_ids(self) -> tuple[int, ...]:
-        """Ids of the classes whose objects change: those named like a building, or the object of proposals."""
-        return (1,) if self.class_agnostic else self._named(_BUILDING_WORDS)
+        """Ids of the classes that are buildings, damaged ones too; or of the object of proposals."""
+        if self.class_agnostic:
+            return (1,)
+        return tuple(dict.fromkeys((*self.damage_ids, *self._named(_BUILDING_WORDS))))
 
     @property
     def building_id(self) -> int | None:
-        """Id of the class whose objects are created and removed: the first of :attr:`building_ids`, or None."""
+        """Id of the class whose objects are created: the first of :attr:`building_ids`, or None."""
         return next(iter(self.building_ids), None)
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Ids an object's pixels may have: the states of damage where the classes know them, else the building's."""
+        return self.damage_ids or self.building_ids[:1]
+
+    @property
+    def damage_ids(self) -> tuple[int, ...]:
+        """Ids of the four states of damage, from none to destroyed, by their names in xBD; empty without all of them.
+
+        Where no class is called ``no-damage``, the first one named like a building is that.
+        """
+        lower = [name.lower() for name in self.names]
+        whole = self._named(_BUILDING_WORDS)[:1] if DAMAGE_STATES[0] not in lower else ()
+        ids = (*whole, *(lower.index(state) for state in DAMAGE_STATES if state in lower))
+        return ids if len(ids) == len(DAMAGE_STATES) else ()
+
+    def with_damage(self) -> ClassSchema:
+        """These classes and the states of damage.
+
+        Masks of background and building get xBD's coding, 0 to 4. In others the building class keeps its id and means
+        no damage; the three worse states follow after the last class.
+        """
+        if self.damage_ids:
+            return self
+        if len(self.names) == 2 and self.building_id == 1:
+            return replace(self, names=(self.names[0], *DAMAGE_STATES))
+        known = [name.lower() for name in self.names]
+        return replace(self, names=(*self.names, *(state for state in DAMAGE_STATES[1:] if state not in known)))
 
     @property
     def building_name(self) -> str:

@@ -4,7 +4,9 @@ Objects are created and removed as whole instances, regions change class by a tr
 belongs to exactly one logged event.
 """
 
+from changen_cli.events.demography import Demography
 from changen_cli.events.footprints import Stock, collect_exemplars, stock_library
+from changen_cli.events.hazards import Damage
 from changen_cli.events.regions import ObjectTable, measure_objects, polygon_wkt
 from changen_cli.events.simulate import simulate_series, simulate_step
 from changen_cli.events.state import EventRules, SeriesState, start_series
@@ -12,6 +14,8 @@ from changen_cli.events.surface import unlikely_ground
 from changen_cli.events.transitions import Transitions, resolve_transitions
 
 __all__ = [
+    "Damage",
+    "Demography",
     "EventRules",
     "ObjectTable",
     "SeriesState",

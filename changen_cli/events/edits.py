@@ -27,7 +27,7 @@ def transition(step: Step) -> None:
     state, rules = step.state, step.rules
     assert rules.transitions is not None  # the rules see to it
     # Pixels of an instance change with it or not at all, whatever class a tree above them has.
-    closed = step.closed | ((state.instances > 0) & (state.mask != step.building))
+    closed = step.closed | ((state.instances > 0) & ~step.built[state.mask])
     ground = OpenGround(state.mask, closed)
     areas = ground.areas_px()
     drawable = drawable_classes(areas, rules.drawable)
@@ -39,8 +39,8 @@ def transition(step: Step) -> None:
         if pair is None:
             break
         of, to = pair
-        if of == step.building:
-            changed = _object_transition(step, to)
+        if step.built[of]:
+            changed = _object_transition(step, of, to)
         elif to in rules.schema.building_ids:
             changed = _building_transition(step, ground, of, to)
         else:
@@ -65,9 +65,10 @@ def _reports(demand: Demand) -> tuple[TransitionReport, ...]:
     return tuple(TransitionReport(a, b, round(float(asked[a, b]), 1), int(reached[a, b])) for a, b in pairs)
 
 
-def _object_transition(step: Step, to: int) -> int:
+def _object_transition(step: Step, of: int, to: int) -> int:
     """Let one whole building become another class; returns its pixels, 0 when none fits."""
     rows = removable(step)
+    rows = rows[step.object_classes()[rows] == of]
     rows = rows[step.state.objects.areas_px[rows] <= step.left_px + TOLERANCE * step.target_px]
     return step.clear_object("transition", int(rows[step.rng.integers(rows.size)]), to) if rows.size else 0
 

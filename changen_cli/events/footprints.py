@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from changen_cli.core.types import BoolArray, ClassSchema, Exemplar, Int32Array, Scene
-from changen_cli.events.regions import FloatArray, crop, measure_objects, oriented_extent, pad_box
+from changen_cli.core.types import BoolArray, Box, ClassSchema, Exemplar, Int32Array, Scene
+from changen_cli.events.regions import FloatArray, ObjectTable, crop, measure_objects, oriented_extent, pad_box
 
 # A building fills most of its minimum-area rectangle (an L-shape about 0.6); fused blocks and slivers do not.
 _MIN_FILL = 0.6
@@ -21,22 +21,31 @@ _MAX_HIDDEN = 0.1
 _MAX_TILE_SHARE = 0.1
 
 
-def scene_instances(scene: Scene, building_id: int) -> Int32Array:
-    """The scene's object numbers; connected regions of the building class when the source has none.
+_MARGIN_PX = 16
+
+
+def scene_instances(scene: Scene, building_ids: Sequence[int]) -> Int32Array:
+    """The scene's object numbers; connected regions of each building class when the source has none.
 
     The scene must have a mask.
     """
     if scene.instances is not None:
         return scene.instances
-    labels, _ = ndimage.label(scene.mask == building_id)
-    return np.asarray(labels, dtype=np.int32)
+    assert scene.mask is not None
+    numbers, count = np.zeros(scene.mask.shape, dtype=np.int32), 0
+    for index in building_ids:
+        labels, found = ndimage.label(scene.mask == index)
+        labels[labels > 0] += count
+        numbers |= labels  # they share no pixel
+        count += found
+    return numbers
 
 
 def collect_exemplars(
     scene: Scene,
     schema: ClassSchema,
     *,
-    margin_px: int = 16,
+    margin_px: int = _MARGIN_PX,
     min_area_px: int = 64,
     max_per_scene: int = 64,
 ) -> list[Exemplar]:
@@ -58,9 +67,9 @@ def collect_exemplars(
     building = schema.building_id
     if scene.mask is None or building is None:
         return []
-    instances = scene_instances(scene, building)
+    instances = scene_instances(scene, schema.object_ids)
     height, width = scene.mask.shape
-    objects = measure_objects(scene.mask, instances, building, scene.uids)
+    objects = measure_objects(scene.mask, instances, (building,), scene.uids)
     ranked: list[tuple[float, int, Exemplar]] = []
     for row, number in enumerate(objects.numbers.tolist()):
         box = objects.box(row)
@@ -79,21 +88,57 @@ def collect_exemplars(
             continue
         if ndimage.label(footprint)[1] != 1:
             continue
-        taken = (numbers > 0) | np.isin(classes, (*schema.building_ids, schema.ignore_index))
-        others = taken & ~footprint
-        exemplar = Exemplar(
-            scene_id=scene.id,
-            object_id=objects.ids[row],
-            box=wide,
-            image=scene.image[crop(wide)].copy(),
-            footprint=footprint,
-            others=others,
-            orientation_rad=angle,
-            gsd_m=scene.gsd_m,
-        )
-        ranked.append((-fill * (1.0 - float(others.mean())), number, exemplar))
+        exemplar = _cut(scene, instances, schema, objects.ids[row], wide, footprint, angle)
+        ranked.append((-fill * (1.0 - float(exemplar.others.mean())), number, exemplar))
     ranked.sort(key=lambda entry: entry[:2])
     return [exemplar for _, _, exemplar in ranked[:max_per_scene]]
+
+
+def _cut(
+    scene: Scene,
+    instances: Int32Array,
+    schema: ClassSchema,
+    object_id: str,
+    box: Box,
+    footprint: BoolArray,
+    orientation_rad: float,
+) -> Exemplar:
+    """Cut one object out at ``box``, which ``footprint`` describes."""
+    assert scene.mask is not None
+    taken = (instances[crop(box)] > 0) | np.isin(scene.mask[crop(box)], (*schema.building_ids, schema.ignore_index))
+    return Exemplar(
+        scene_id=scene.id,
+        object_id=object_id,
+        box=box,
+        image=scene.image[crop(box)].copy(),
+        footprint=footprint,
+        others=taken & ~footprint,
+        orientation_rad=orientation_rad,
+        gsd_m=scene.gsd_m,
+    )
+
+
+def as_it_was(scene: Scene, schema: ClassSchema, objects: ObjectTable, row: int) -> Exemplar | None:
+    """Cut an object out as date 0 shows it.
+
+    Args:
+        scene: Date 0 with object numbers.
+        schema: Its classes.
+        objects: The objects present at some date.
+        row: Which of them.
+
+    Returns:
+        The object with its margin; None where date 0 does not show it undamaged.
+    """
+    assert scene.mask is not None
+    assert scene.instances is not None
+    box = pad_box(objects.box(row), _MARGIN_PX, scene.mask.shape)
+    classes = scene.mask[crop(box)]
+    footprint = (scene.instances[crop(box)] == objects.numbers[row]) & np.isin(classes, schema.object_ids)
+    if (classes[footprint] != schema.building_id).any():
+        return None
+    angle = float(objects.orientations_rad[row])
+    return _cut(scene, scene.instances, schema, objects.ids[row], box, footprint, angle)
 
 
 @dataclass(frozen=True, eq=False)

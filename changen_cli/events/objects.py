@@ -19,7 +19,8 @@ _MAX_MISSES = 24
 
 def change_objects(step: Step) -> None:
     """Spend the target: some on removals, the rest on creations, what is left on removals again."""
-    kinds = step.rules.kinds
+    rated = step.rules.demography.rates if step.rules.demography else {}
+    kinds = [kind for kind in step.rules.kinds if kind not in rated]
     if not step.objects_can_change():
         named = step.building >= 0
         step.shortages.append("no class is free ground" if named else "no class is named like a building")
@@ -58,10 +59,10 @@ def remove(step: Step, budget_px: float, over: float) -> str:
 
 
 def removable(step: Step) -> npt.NDArray[np.intp]:
-    """Rows of the objects that may go: those created in the series stay, or a date shows what none explains."""
+    """Rows of the objects that may change: those created in the series stay, or a date shows what none explains."""
     objects = step.state.objects
     open_ = (objects.numbers < step.state.first_created) & (objects.areas_px >= step.rules.min_area_px)
-    open_[step.removed] = False
+    open_[[*step.removed, *step.altered]] = False
     return np.flatnonzero(open_)
 
 

@@ -28,7 +28,7 @@ class ObjectTable:
         numbers: int64 ``[N]``, object numbers in the instance map.
         ids: Object ids, persistent through the series.
         boxes: int64 ``[N, 4]``, half-open pixel boxes ``(row0, col0, row1, col1)`` of the whole instance.
-        areas_px: int64 ``[N]``, pixels of the building class; at least 1.
+        areas_px: int64 ``[N]``, pixels of the building classes; at least 1.
         orientations_rad: float64 ``[N]``, dominant edge direction in [0, pi/2).
     """
 
@@ -126,20 +126,22 @@ def oriented_extent(footprint: BoolArray) -> tuple[float, float, float]:
     return float(_ANGLES[best]), sides[1], sides[0]
 
 
-def measure_objects(mask: UInt8Array, instances: Int32Array, building_id: int, uids: Sequence[str] = ()) -> ObjectTable:
-    """List every object that has pixels of the building class.
+def measure_objects(
+    mask: UInt8Array, instances: Int32Array, building_ids: Sequence[int], uids: Sequence[str] = ()
+) -> ObjectTable:
+    """List every object that has pixels of the building classes.
 
     Args:
         mask: Semantic mask ``[H, W]``.
         instances: Object numbers ``[H, W]``, 0 where none.
-        building_id: The building class.
+        building_ids: The building classes.
         uids: The source's object names; ``uids[n - 1]`` names object n.
 
     Returns:
         The table, one pass over the map and one over each object's own box.
     """
     found = ndimage.find_objects(instances)
-    areas = np.bincount(instances[mask == building_id], minlength=len(found) + 1)
+    areas = np.bincount(instances[class_table(building_ids)[mask]], minlength=len(found) + 1)
     numbers, ids, boxes, angles = [], [], [], []
     for number, place in enumerate(found, start=1):
         if place is None or not areas[number]:
@@ -157,11 +159,16 @@ def measure_objects(mask: UInt8Array, instances: Int32Array, building_id: int, u
     )
 
 
+def class_table(ids: Sequence[int]) -> BoolArray:
+    """A table of the mask values that are among ``ids``: bool ``[256]``."""
+    table = np.zeros(256, dtype=bool)
+    table[list(ids)] = True
+    return table
+
+
 def ground_table(schema: ClassSchema) -> BoolArray:
     """The mask values that are free ground, neither building, road, water nor unknown: bool ``[256]``."""
-    table = np.zeros(256, dtype=bool)
-    table[list(schema.ground_ids)] = True
-    return table
+    return class_table(schema.ground_ids)
 
 
 def road_pixels(mask: UInt8Array, schema: ClassSchema) -> BoolArray:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from changen_cli.core.types import BoolArray, ChangeEvent, EventKind, Exemplar, MaskSeries, Scene, StepReport
+from changen_cli.events.damage import damage, worsen
+from changen_cli.events.demography import live
 from changen_cli.events.edits import transition
 from changen_cli.events.footprints import Stock, stock_library
 from changen_cli.events.growth import grow
@@ -19,6 +21,7 @@ from changen_cli.events.step import TOLERANCE, Step
 
 # Each process serves its kinds. Transitions come last: parts of regions can be cut to end a step exactly.
 _PROCESSES: tuple[tuple[frozenset[EventKind], Callable[[Step], None]], ...] = (
+    (frozenset({"damage"}), damage),
     (frozenset({"create", "remove"}), change_objects),
     (frozenset({"grow"}), grow),
     (frozenset({"transition"}), transition),
@@ -78,7 +81,8 @@ def simulate_step(
     """Simulate one step, S_t to S_{t+1}.
 
     A target area is drawn and split at random between the kinds; whole objects are removed and created, and regions
-    change class, until the target is met. What one kind cannot use passes to another.
+    change class, until the target is met. What one kind cannot use passes to another. Kinds with yearly rates come
+    first, and have no part in it.
 
     Args:
         state: Date t; not changed.
@@ -90,9 +94,14 @@ def simulate_step(
         The state at date t+1, the events in order, and what was asked and reached. A target missed by more than
         20 % is reported as not met, with the reason.
     """
-    asked = float(rng.uniform(*rules.change_area))
     step = Step(state, rules, stock, rng, 0.0)
-    _spend(step, asked * state.mask.size)
+    asked_px = 0.0 if rules.demography is None else live(step, rules.demography)
+    wanted = set(rules.kinds) - set(rules.demography.rates if rules.demography else ())
+    if wanted:
+        area_px = float(rng.uniform(*rules.change_area)) * state.mask.size
+        _spend(step, wanted, step.used_px + area_px)
+        asked_px += area_px
+    asked = asked_px / state.mask.size
     reached = step.used_px / state.mask.size
     met = abs(reached - asked) <= TOLERANCE * asked
     notes = [] if met else step.shortages
@@ -102,9 +111,8 @@ def simulate_step(
     return step.finish(), step.events, report
 
 
-def _spend(step: Step, target_px: float) -> None:
+def _spend(step: Step, wanted: set[EventKind], target_px: float) -> None:
     """Let every process that serves a kind asked for take its turn, each with a share of what is left."""
-    wanted = set(step.rules.kinds)
     turns = [process for kinds, process in _PROCESSES if kinds & wanted]
     for process in turns[:-1]:
         step.target_px = step.used_px + (target_px - step.used_px) * step.rng.uniform(*_SHARES)
@@ -113,3 +121,5 @@ def _spend(step: Step, target_px: float) -> None:
     turns[-1](step)
     if "remove" in wanted and turns[-1] is not change_objects and step.owes() and step.objects_can_change():
         step.shortages.append(remove(step, step.left_px, TOLERANCE))
+    if "damage" in wanted and turns[-1] is not damage and step.owes():
+        worsen(step)

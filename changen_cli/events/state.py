@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, get_args
 
@@ -13,10 +13,12 @@ from changen_cli.core.errors import SceneError, UsageError
 from changen_cli.core.types import BoolArray, ClassSchema, EventKind, Int32Array, Scene, UInt8Array
 from changen_cli.events.footprints import scene_instances
 from changen_cli.events.habits import Habits, measure_habits
-from changen_cli.events.regions import ObjectTable, measure_objects, road_pixels
+from changen_cli.events.hazards import Damage
+from changen_cli.events.regions import FloatArray, ObjectTable, measure_objects, road_pixels
 from changen_cli.events.transitions import Transitions
 
 if TYPE_CHECKING:
+    from changen_cli.events.demography import Demography
     from changen_cli.events.growth import Site
 
 
@@ -31,7 +33,9 @@ class EventRules:
         min_area_px: No event is smaller.
         min_gap_px: Free pixels between a created object and any other.
         transitions: The matrix transitions follow; needed when they may happen.
+        damage: The disaster; needed when buildings may be damaged.
         drawable: Classes whose pixels can be drawn even where the tile shows none.
+        demography: Yearly rates of the kinds that follow them instead of ``change_area``.
     """
 
     schema: ClassSchema
@@ -40,7 +44,9 @@ class EventRules:
     min_area_px: int = 64
     min_gap_px: int = 4
     transitions: Transitions | None = None
+    damage: Damage | None = None
     drawable: frozenset[int] = field(default_factory=frozenset)
+    demography: Demography | None = None
 
     def __post_init__(self) -> None:
         low, high = self.change_area
@@ -50,6 +56,8 @@ class EventRules:
             raise UsageError(f"event kinds {self.kinds} are not known", f"Use some of {', '.join(get_args(EventKind))}")
         if "transition" in self.kinds and self.transitions is None:
             raise UsageError("transitions have no matrix", "Pass transitions")
+        if "damage" in self.kinds and (self.damage is None or not self.schema.damage_ids):
+            raise UsageError("damage has no disaster, or no classes to say it in", "Pass damage; use with_damage()")
         if self.min_area_px < 1 or self.min_gap_px < 0:
             raise UsageError("min_area_px must be at least 1 and min_gap_px at least 0")
 
@@ -59,6 +67,7 @@ class SeriesState:
     """Everything a step starts from; no step changes it in place.
 
     Attributes:
+        scene: Date 0, with object numbers.
         mask: Semantic mask S_t, uint8 ``[H, W]``.
         instances: Object numbers, int32 ``[H, W]``.
         objects: The objects present, measured once and kept up to date.
@@ -68,8 +77,11 @@ class SeriesState:
         habits: How the buildings of date 0 stand; measured when first asked for, and kept.
         time_index: The step t that comes next.
         sites: Buildings under construction.
+        turns: When the disaster hits which object, by object number, float64 ``[first_created]`` in (0, 1); inf for
+            those it will not. None until it is drawn, by the first step that needs it.
     """
 
+    scene: Scene
     mask: UInt8Array
     instances: Int32Array
     objects: ObjectTable
@@ -79,6 +91,7 @@ class SeriesState:
     habits: Callable[[], Habits]
     time_index: int = 0
     sites: tuple[Site, ...] = ()
+    turns: FloatArray | None = None
 
 
 def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = None) -> SeriesState:
@@ -89,14 +102,10 @@ def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = No
     """
     if scene.mask is None:
         raise SceneError(f"scene {scene.id} has no semantic mask", "Give it one, or leave events to a labelled folder")
-    building = schema.building_id
-    if building is None:  # nothing to simulate; steps report it
-        instances = np.zeros(scene.mask.shape, dtype=np.int32) if scene.instances is None else scene.instances
-    else:
-        instances = scene_instances(scene, building)
-    objects = measure_objects(scene.mask, instances, -1 if building is None else building, scene.uids)
+    instances = scene_instances(scene, schema.object_ids)
+    objects = measure_objects(scene.mask, instances, schema.object_ids, scene.uids)
     settled = np.zeros(scene.mask.shape, dtype=bool) if avoid is None else avoid.astype(bool)
     first = 1 + max(int(instances.max(initial=0)), len(scene.uids))
-    mask = scene.mask
+    mask, scene = scene.mask, replace(scene, instances=instances)
     habits = cache(lambda: measure_habits(instances, objects, road_pixels(mask, schema)))
-    return SeriesState(mask, instances, objects, settled, first, first, habits)
+    return SeriesState(scene, mask, instances, objects, settled, first, first, habits)

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from changen_cli.core.types import BoolArray, Box, ChangeEvent, EventKind, Placement, TransitionReport
 from changen_cli.events.footprints import Stock
 from changen_cli.events.habits import Habits
 from changen_cli.events.placement import Laid
-from changen_cli.events.regions import crop, ground_table, polygon_wkt, tighten
+from changen_cli.events.regions import FloatArray, class_table, crop, ground_table, polygon_wkt, tighten
 from changen_cli.events.state import EventRules, SeriesState
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Step:
         rng: The step's generator; the only source of chance.
         target_px: Area to change so far; kinds take their turns, each with a higher target.
         used_px: Area changed so far.
-        building: The building class; -1 when there is none.
+        building: The class of new buildings; -1 when there is none.
+        built: bool ``[256]``, the mask values of objects, damaged ones too.
         ground: bool ``[256]``, the mask values that are free ground.
         mask: uint8 ``[H, W]``, S_{t+1} in the making. Only :meth:`change` writes to it.
         instances: int32 ``[H, W]``, its objects.
@@ -41,6 +43,8 @@ class Step:
         removed: Rows of ``state.objects`` that are gone.
         closed: bool ``[H, W]``, pixels nothing may happen to any more: changed in the series, avoided, or claimed.
         sites: Buildings under construction at the next date.
+        altered: Rows of ``state.objects`` that stay and have changed their class.
+        turns: When the disaster hits which object, see :class:`SeriesState`.
         events: What happened, in order.
         shortages: Why something asked for did not happen.
         transitions: What the matrix asked for and got, by pair of classes.
@@ -57,7 +61,10 @@ class Step:
         self.closed = state.settled.copy()
         self.sites: list[Site] = []
         self.added = state.objects
+        self.built = class_table(rules.schema.object_ids)
         self.removed: list[int] = []
+        self.altered: list[int] = []
+        self.turns: FloatArray | None = state.turns
         self.events: list[ChangeEvent] = []
         self.shortages: list[str] = []
         self.used_px = 0
@@ -82,10 +89,18 @@ class Step:
         return self.building >= 0 and bool(self.ground.any())
 
     def object(self, row: int) -> tuple[BoolArray, BoolArray]:
-        """The pixels of an object in its box: the whole instance, and those of the building class."""
+        """The pixels of an object in its box: the whole instance, and those of the building classes."""
         where = crop(self.state.objects.box(row))
         whole = np.asarray(self.state.instances[where] == self.state.objects.numbers[row])
-        return whole, whole & (self.state.mask[where] == self.building)
+        return whole, whole & self.built[self.state.mask[where]]
+
+    def object_classes(self) -> npt.NDArray[np.int64]:
+        """The class of every object of date t, int64 ``[N]``: of several states of damage the worst."""
+        ids = self.rules.schema.object_ids
+        classes = np.full(self.state.next_number, ids[0], dtype=np.int64)
+        for index in ids[1:]:
+            classes[self.state.instances[self.state.mask == index]] = index
+        return classes[self.state.objects.numbers]
 
     def clear_object(self, kind: EventKind, row: int, target: int) -> int:
         """Give an object's ground to another class; returns its pixels."""
@@ -94,6 +109,13 @@ class Step:
         self.instances[crop(objects.box(row))][whole] = 0
         self.removed.append(row)
         return self.change(kind, objects.ids[row], int(objects.numbers[row]), objects.box(row), footprint, target)
+
+    def alter_object(self, row: int, to_class: int, placement: Placement | None = None) -> int:
+        """Give an object another state of damage; it stays where it is. Returns its pixels."""
+        objects, box = self.state.objects, self.state.objects.box(row)
+        self.altered.append(row)
+        footprint, number = self.object(row)[1], int(objects.numbers[row])
+        return self.change("damage", objects.ids[row], number, box, footprint, to_class, placement)
 
     def next_number(self) -> int:
         """The number of the next object created."""
@@ -153,6 +175,7 @@ class Step:
             objects=self.added.without(self.removed),
             settled=self.closed,
             sites=tuple(self.sites),
+            turns=self.turns,
             next_number=self.next_number(),
             time_index=self.state.time_index + 1,
         )

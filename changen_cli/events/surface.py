@@ -35,7 +35,7 @@ def unlikely_ground(scene: Scene, schema: ClassSchema) -> BoolArray | None:
     if not height or not width:
         return None
     colours = _block_mean(scene.image[:height, :width])
-    taken = _block_mean((scene.mask[:height, :width] == schema.building_id)[..., None])[..., 0] > 0
+    taken = _block_mean(np.isin(scene.mask[:height, :width], schema.object_ids)[..., None])[..., 0] > 0
     unknown = _block_mean((scene.mask[:height, :width] == schema.ignore_index)[..., None])[..., 0] > 0
     free = ~taken & ~unknown
     beside = free & ndimage.binary_dilation(taken, iterations=_NEAR_BLOCKS)

@@ -54,6 +54,9 @@ def resolve_transitions(table: TransitionTable, schema: ClassSchema) -> Transiti
         if name.lower() not in own and openearthmap_name(name) is None:
             near = nearest(name, (*own, *OPENEARTHMAP))
             raise UsageError(f"transitions {table.name}: unknown class {name}{near}", f"Classes: {', '.join(own)}")
+    damaged = {schema.names[index].lower() for index in schema.damage_ids[1:]}
+    for target in (target for row in table.rates.values() for target in row if target.lower() in damaged):
+        raise UsageError(f"transitions {table.name}: nothing becomes {target} by a rate", "Use --events damage for it")
     meant = [openearthmap_name(name) or name for name in names]
     ids: dict[str, list[int]] = {name: [] for name in names}
     for index, name in enumerate(schema.names):

@@ -82,6 +82,7 @@ class Source:
         self.schema = schema
         self.meaning_of_255 = meaning_of_255
         self.propose: Proposer | None = None
+        self._stored = schema  # what the files hold; the schema may tell more states apart
         self._named = named
         self._res = res
         self._upsample = upsample
@@ -107,7 +108,7 @@ class Source:
             try:
                 scene = read_scene(
                     candidate,
-                    self.schema,
+                    self._stored,
                     self._bands,
                     named=self._named,
                     is_xbd=self.layout == "xbd",
@@ -131,6 +132,12 @@ class Source:
 
         source = copy(self)
         source.schema, source.propose = PROPOSALS, propose
+        return source
+
+    def with_damage(self) -> Source:
+        """These scenes, with classes for the states of damage; their masks still hold what the files do."""
+        source = copy(self)
+        source.schema = self.schema.with_damage()
         return source
 
     def count_images(self) -> int:

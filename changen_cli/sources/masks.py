@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -123,10 +123,23 @@ def to_class_ids(
     return result, note
 
 
-def label_objects(mask: UInt8Array, building_id: int) -> Int32Array:
-    """Number the 8-connected components of the building class, int32 ``[H, W]``, 0 elsewhere, 1..N in scan order."""
+def label_objects(mask: UInt8Array, building_ids: Sequence[int]) -> Int32Array:
+    """Number the 8-connected components of every building class.
+
+    Args:
+        mask: uint8 ``[H, W]``, class ids.
+        building_ids: The classes; regions of two of them, such as two states of damage, are never one object.
+
+    Returns:
+        int32 ``[H, W]``, 0 elsewhere, 1..N in scan order, class by class.
+    """
     from scipy import ndimage
 
-    labels = np.empty(mask.shape, dtype=np.int32)
-    ndimage.label(mask == building_id, structure=np.ones((3, 3), dtype=np.uint8), output=labels)  # type: ignore[attr-defined]
-    return labels
+    numbers, labels = np.zeros(mask.shape, dtype=np.int32), np.empty(mask.shape, dtype=np.int32)
+    count = 0
+    for index in building_ids:
+        found = ndimage.label(mask == index, structure=np.ones((3, 3), dtype=np.uint8), output=labels)  # type: ignore[attr-defined]
+        labels[labels > 0] += count
+        numbers |= labels  # they share no pixel
+        count += found
+    return numbers

@@ -88,8 +88,7 @@ def _with_mask(
     mask, note = to_class_ids(values, nodata, schema, named=named, meaning=meaning)
     if raster.nodata is not None:
         mask[raster.nodata] = IGNORE
-    building = schema.building_id
-    instances = label_objects(mask, building) if building is not None else None
+    instances = label_objects(mask, schema.object_ids) if schema.object_ids else None
     notes = {**base.notes, "mask": note} if note else base.notes
     return replace(base, mask=mask, instances=instances, notes=notes)
 

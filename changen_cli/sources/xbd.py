@@ -124,7 +124,7 @@ def read_target(path: Path, shape: tuple[int, int]) -> XbdLabel:
             f"{path.name} is {values.shape[0]}×{values.shape[1]} px, but the image is {shape[0]}×{shape[1]}"
         )
     mask = np.where(values == IGNORE, IGNORE, np.where(values > 0, BUILDING, BACKGROUND)).astype(np.uint8)
-    return XbdLabel(mask, label_objects(mask, BUILDING), notes={"labels": "raster target"})
+    return XbdLabel(mask, label_objects(mask, (BUILDING,)), notes={"labels": "raster target"})
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -75,9 +75,14 @@ class ExemplarStart:
     Args:
         library: Exemplars by the scenes they come from; used for colour statistics.
         textures: Pieces of scenes, for classes the tile itself shows too little of.
+        draws_damage: Whether the denoiser draws damage, on what stood there; else a destroyed building gives way to
+            ground, being no longer present.
     """
 
-    def __init__(self, library: Sequence[Exemplar] = (), textures: Sequence[Texture] = ()) -> None:
+    def __init__(
+        self, library: Sequence[Exemplar] = (), textures: Sequence[Texture] = (), *, draws_damage: bool = False
+    ) -> None:
+        self._draws_damage = draws_damage
         self._textures: dict[int, list[Texture]] = {}
         for texture in textures:
             self._textures.setdefault(texture.class_id, []).append(texture)
@@ -175,9 +180,11 @@ class ExemplarStart:
         """
         canvas = image.astype(np.float32)
         touched = np.zeros(image.shape[:2], dtype=bool)
-        buildings = np.isin(masks[1], schema.building_ids)
+        gone = () if self._draws_damage else schema.damage_ids[-1:]
+        buildings = np.isin(masks[1], [index for index in schema.building_ids if index not in gone])
         # What an object leaves is filled before what changes class: it may lie beside it, and be fitted to.
         filled = sorted((event for event in events if event.placement is None), key=lambda event: event.kind)
+        filled = [event for event in filled if event.kind != "damage" or event.to_class in gone]
         if filled:
             holes = [
                 removal_hole(image, instances, event, buildings)
@@ -189,8 +196,9 @@ class ExemplarStart:
                 touched[where] |= hole
             filler = GroundFiller(canvas, masks[1], buildings, touched, schema.ground_ids)
             for event, (where, hole) in zip(filled, holes, strict=True):
-                if event.kind == "remove":
-                    filler.fill(where, hole, filler.ground(event.to_class, int(hole.sum())), rng)
+                if event.kind in ("remove", "damage"):
+                    below = event.to_class if event.kind == "remove" else filler.prevailing(where)
+                    filler.fill(where, hole, filler.ground(below, int(hole.sum())), rng)
                 else:
                     material = self._material(filler, event, scene_id, rng)
                     filler.fill(where, hole, material, rng, meets=event.to_class)

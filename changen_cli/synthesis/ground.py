@@ -72,7 +72,7 @@ class GroundFiller:
         ground = np.isin(mask, ground_ids)
         self.free = ground & ~(ndimage.binary_dilation(buildings, iterations=2) | pending)
         self.clutter = _clutter(canvas, self.free)
-        self._pending = pending
+        self._pending, self._ground_ids = pending, ground_ids
         self._ground: dict[int, Material] = {}
         self._classes: dict[int, Material] = {}
 
@@ -84,6 +84,11 @@ class GroundFiller:
         if ground_class not in self._ground:
             self._ground[ground_class] = Material(self.canvas, of_class, self.clutter, np.argwhere(of_class))
         return self._ground[ground_class]
+
+    def prevailing(self, where: tuple[slice, slice]) -> int:
+        """The ground class there is most of in a crop; -1 where there is none."""
+        found = self.mask[where][np.isin(self.mask[where], self._ground_ids)]
+        return int(np.bincount(found).argmax()) if found.size else -1
 
     def of_class(self, class_id: int) -> Material:
         """Everything of one class that shows it already, but for its rim, where labels are least exact."""

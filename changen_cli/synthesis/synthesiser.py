@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from scipy import ndimage
 
+from changen_cli.core.damage import DAMAGE_STATES
 from changen_cli.core.landcover import class_number
 from changen_cli.core.seeding import derive_rng, derive_seed
 from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, Exemplar, Int32Array, Texture, UInt8Array
@@ -108,15 +109,25 @@ def label_planes(mask: UInt8Array, schema: ClassSchema, model_config: Any) -> Fl
     """
     names = [name.lower() for name in model_config["classes"]]
     numbers = [class_number(name, names) for name in schema.names]
-    if "building" in names and not schema.class_agnostic:
-        for index in schema.building_ids:
-            numbers[index] = names.index("building")
+    whole = next((names.index(name) for name in ("building", DAMAGE_STATES[0]) if name in names), None)
+    for index in () if schema.class_agnostic else schema.building_ids:
+        state = schema.names[index].lower()
+        if state in DAMAGE_STATES and state in names:
+            continue
+        # Who does not know what a destroyed building is must not be told that a building stands there.
+        numbers[index] = None if index in schema.damage_ids[-1:] else numbers[index] if whole is None else whole
     planes = [np.isin(mask, [i for i, number in enumerate(numbers) if number == plane]) for plane in range(len(names))]
     if model_config["unknown_plane"]:
         # Labelled, but none of the model's classes. Pixels without a label have no plane: the null label.
         unlabelled = np.isin(mask, (schema.ignore_index, *schema.unknown_ids)) | schema.class_agnostic
         planes.append(~unlabelled & ~np.any(planes, axis=0))
     return np.stack(planes).astype(np.float32)
+
+
+def knows_damage(pipeline: ChangenPipeline | None) -> bool:
+    """Whether a model was told minor, major and total damage apart when it was trained."""
+    names = pipeline.transformer.config["classes"] if pipeline is not None else ()
+    return {name.lower() for name in names}.issuperset(DAMAGE_STATES[1:])
 
 
 class Synthesiser:
@@ -139,7 +150,7 @@ class Synthesiser:
         textures: Sequence[Texture] = (),
     ) -> None:
         self.pipeline, self.settings, self.schema = pipeline, settings, schema
-        self.exemplars = ExemplarStart(library, textures)
+        self.exemplars = ExemplarStart(library, textures, draws_damage=knows_damage(pipeline))
         self._halvings: dict[tuple[int, ...], int] = defaultdict(int)  # of the batch, by the windows' shape
         if pipeline is not None:
             pipeline.set_progress_bar_config(disable=True)

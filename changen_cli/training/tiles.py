@@ -55,6 +55,7 @@ def to_openearthmap(mask: UInt8Array | None, shape: tuple[int, int], schema: Cla
         known = class_number(name, OPENEARTHMAP)
         table[index] = 0 if known is None else known + 1
     table[list(schema.building_ids)] = OPENEARTHMAP.index("building") + 1
+    table[list(schema.damage_ids[-1:])] = 0  # rubble, or nothing at all
     return table[mask]
 
 

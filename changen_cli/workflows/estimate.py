@@ -73,7 +73,7 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
         IncompleteError: When the source holds no usable scene.
         ChangenError: As :func:`~changen_cli.workflows.generate.generate` before it starts.
     """
-    from changen_cli.synthesis.synthesiser import DateJob, Synthesiser
+    from changen_cli.synthesis.synthesiser import DateJob, Synthesiser, knows_damage
     from changen_cli.writers.images import encode_png
 
     # A dry run writes nothing, so a dataset that is there already is no obstacle; a stranger's folder still is.
@@ -95,7 +95,8 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
     synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library, textures)
     # A sample in which nothing changes says nothing about time: take the first one in which something does.
     positive = recipe.model_copy(update={"events": recipe.events.model_copy(update={"negatives": 0.0})})
-    plans = (simulate(scene, source.schema, positive, 0, library, textures) for scene in scenes)
+    safe = not knows_damage(pipeline)
+    plans = (simulate(scene, source.schema, positive, 0, library, textures, safe) for scene in scenes)
     plan = next((plan for plan in plans if any(event.time_index == 0 for event in plan.series.events)), None)
     if plan is None:
         raise IncompleteError(f"{recipe.source.input}: nothing can change in the first scenes", "Run without --dry-run")

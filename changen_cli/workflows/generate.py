@@ -85,7 +85,7 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
             allowed, and what was made is kept.
         KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
     """
-    from changen_cli.synthesis.synthesiser import Synthesiser
+    from changen_cli.synthesis.synthesiser import Synthesiser, knows_damage
 
     progress = progress or Silent()
     run = Run(recipe, progress)
@@ -99,4 +99,10 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
         images = synthesise_batch(plans, synthesiser, recipe, progress)
         return [partial(finish_sample, plan, stack, recipe) for plan, stack in zip(plans, images, strict=True)]
 
-    return run.go(draw, model=model, unchanged=UNCHANGED[recipe.synthesis.unchanged], compute=compute)
+    return run.go(
+        draw,
+        model=model,
+        unchanged=UNCHANGED[recipe.synthesis.unchanged],
+        compute=compute,
+        label_safe=not knows_damage(pipeline),
+    )

@@ -27,6 +27,27 @@ def labels_note(recipe: Recipe, schema: ClassSchema) -> str:
     return f"class-agnostic object proposals ({method}), not ground truth"
 
 
+def damage_facts(recipe: Recipe, drawn: bool) -> dict[str, Any]:
+    """What a run does to buildings, for the manifest and for people; empty when nothing is damaged.
+
+    Args:
+        recipe: The recipe.
+        drawn: Whether its model draws all states of damage.
+    """
+    section = recipe.events
+    if section.disaster is None:
+        return {}
+    note = f"{section.disaster}; no-damage, minor-damage, major-damage and destroyed"
+    if not drawn:
+        synthesis = recipe.synthesis
+        who = synthesis.model if synthesis.start == "noise" or synthesis.strength else "--strength 0"
+        note = (
+            f"{section.disaster}, label-safe; {who} cannot draw states of damage, so buildings only go from no-damage "
+            "to destroyed, shown as no longer present; those damaged less stay no-damage"
+        )
+    return {"disaster": section.disaster, "rebuild": section.rebuild, "label_safe": not drawn, "note": note}
+
+
 class Ledger:
     """Running account of one run.
 
@@ -51,6 +72,7 @@ class Ledger:
         self._shares: list[float] = []
         self._met = 0
         self._transitions: dict[tuple[int, int], list[float]] = {}
+        self._damage: dict[tuple[int, int], list[int]] = {}
         self._residuals_m: list[float] = []
 
     def use(self, scene: Scene) -> list[str]:
@@ -99,6 +121,10 @@ class Ledger:
         self._events.update(event.kind for event in sample.events)
         self._shares += [report.reached for report in sample.reports]
         self._met += sum(report.met for report in sample.reports)
+        for event in (event for event in sample.events if event.kind == "damage"):
+            sums_px = self._damage.setdefault((event.from_class, event.to_class), [0, 0])
+            sums_px[0] += 1
+            sums_px[1] += event.area_px
         for pair in (pair for report in sample.reports for pair in report.transitions):
             sums = self._transitions.setdefault((pair.from_class, pair.to_class), [0.0, 0.0])
             sums[0] += pair.asked_px
@@ -128,6 +154,11 @@ class Ledger:
             figures["transitions_px"] = [
                 {"from_class": a, "to_class": b, "asked": round(asked), "reached": round(reached)}
                 for (a, b), (asked, reached) in sorted(self._transitions.items())
+            ]
+        if self._damage:
+            figures["damage"] = [
+                {"from_class": a, "to_class": b, "events": count, "area_px": area}
+                for (a, b), (count, area) in sorted(self._damage.items())
             ]
         if self._residuals_m:
             figures["georeference_fitted"] = {
@@ -162,6 +193,7 @@ def card_facts(recipe: Recipe, schema: ClassSchema, manifest: Manifest) -> dict[
         "classes": list(schema.names),
         "event_kinds": manifest.source["event_kinds"],
         "proposals": labels_note(recipe, schema) if schema.class_agnostic else "",
+        "damage": manifest.source.get("damage", {}).get("note", ""),
         "step_count": recipe.events.steps,
         "seed": recipe.seed,
         "images": manifest.images,

@@ -26,7 +26,7 @@ from changen_cli.core.types import (
 from changen_cli.workflows.setup import build_stock, make_proposer, own_exemplars
 
 if TYPE_CHECKING:
-    from changen_cli.events import Transitions
+    from changen_cli.events import Damage, Demography, Transitions
     from changen_cli.sources.folder import Source
 
 
@@ -79,6 +79,11 @@ def open_labelled_source(recipe: Recipe) -> Source:
                 f"{section.input} holds images without masks: nobody knows what becomes what",
                 "Leave transition out of --events, or add masks",
             )
+        if recipe.events.disaster is not None:
+            raise UsageError(
+                f"{section.input} holds images without masks: nobody knows what is a building",
+                "Leave damage out of --events, or add masks",
+            )
         return source.proposing(make_proposer(recipe))
     if section.proposals in ("regions", "sam"):
         raise UsageError(
@@ -88,8 +93,13 @@ def open_labelled_source(recipe: Recipe) -> Source:
     if source.schema.building_id is None and set(event_kinds(recipe, source.schema)) != {"transition"}:
         raise UsageError(
             f"--classes {shown} has no building class",
-            "Buildings are what is created and removed: name one class building, or use --events transition",
+            "Buildings are what is created, removed and damaged: name one class building, or use --events transition",
         )
+    if recipe.events.disaster is not None:
+        try:
+            source = source.with_damage()
+        except ValueError as error:
+            raise UsageError(f"--events damage adds three classes: {error}", "Name fewer --classes") from error
     matrix(recipe, source.schema)  # a name that means nothing should be told before anything is read
     return source
 
@@ -132,6 +142,23 @@ def matrix(recipe: Recipe, schema: ClassSchema) -> Transitions | None:
     return None if table is None else resolve_transitions(table, schema)
 
 
+def disaster(recipe: Recipe, label_safe: bool) -> Damage | None:
+    """The recipe's disaster; None when nothing is to be damaged."""
+    from changen_cli.events import Damage
+
+    events = recipe.events
+    return None if events.disaster is None else Damage(events.disaster, events.rebuild, label_safe)
+
+
+def demography(recipe: Recipe) -> Demography | None:
+    """The recipe's yearly rates; None when there are none."""
+    from changen_cli.core.calendar import years_between
+    from changen_cli.events import Demography
+
+    events = recipe.events
+    return Demography(events.rates, years_between(events.dates)) if events.rates and events.dates else None
+
+
 def simulate(
     scene: Scene,
     schema: ClassSchema,
@@ -139,8 +166,19 @@ def simulate(
     variant: int,
     library: list[Exemplar],
     textures: Sequence[Texture] = (),
+    label_safe: bool = False,
 ) -> Plan:
-    """Simulate the masks of one sample; draws depend on (seed, scene id, variant, date) only."""
+    """Simulate the masks of one sample; draws depend on (seed, scene id, variant, date) only.
+
+    Args:
+        scene: Date 0.
+        schema: Its classes.
+        recipe: What may happen.
+        variant: The k-th sample of the scene.
+        library: Exemplars to create objects from.
+        textures: Pieces of other scenes.
+        label_safe: Of the states of damage only destroyed can be drawn.
+    """
     from changen_cli.events import EventRules, simulate_series
 
     events = recipe.events
@@ -150,7 +188,9 @@ def simulate(
         events.change_area,
         events.min_area_px,
         transitions=matrix(recipe, schema),
+        damage=disaster(recipe, label_safe),
         drawable=frozenset(drawable_anywhere(recipe, schema, textures)),
+        demography=demography(recipe),
     )
     negative = bool(derive_rng(recipe.seed, scene.id, variant, "negative").random() < events.negatives)
     series = simulate_series(
@@ -206,9 +246,13 @@ def as_sample(
 
 
 def plan_samples(
-    source: Source, recipe: Recipe, library: list[Exemplar], textures: Sequence[Texture] = ()
+    source: Source,
+    recipe: Recipe,
+    library: list[Exemplar],
+    textures: Sequence[Texture] = (),
+    label_safe: bool = False,
 ) -> Iterator[Plan | Skip]:
-    """Read scenes and simulate their samples, lazily and in the source's order."""
+    """Read scenes and simulate their samples, lazily and in the source's order; arguments as of :func:`simulate`."""
     for item in wanted_scenes(source, recipe.limit):
         if isinstance(item, Skip):
             yield item
@@ -216,7 +260,7 @@ def plan_samples(
         known = known_objects(item, source.schema, recipe, library)
         for variant in range(recipe.variants):
             try:
-                yield simulate(item, source.schema, recipe, variant, known, textures)
+                yield simulate(item, source.schema, recipe, variant, known, textures, label_safe)
             except ChangenError as error:
                 yield Skip(item.source_path, str(error))
                 break

@@ -21,7 +21,7 @@ from changen_cli.core.manifest import Manifest, ModelRecord, Status, new_manifes
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import ClassSchema, EventKind, Exemplar, Skip, Texture, TimeSeries
 from changen_cli.workflows.ahead import read_ahead
-from changen_cli.workflows.ledger import Ledger, card_facts, labels_note
+from changen_cli.workflows.ledger import Ledger, card_facts, damage_facts, labels_note
 from changen_cli.workflows.plans import (
     Plan,
     drawable_anywhere,
@@ -109,7 +109,13 @@ class Run:
             self.progress.note(line)
 
     def go(
-        self, draw: Draw, *, model: ModelRecord | None = None, unchanged: str = "", compute: Compute | None = None
+        self,
+        draw: Draw,
+        *,
+        model: ModelRecord | None = None,
+        unchanged: str = "",
+        compute: Compute | None = None,
+        label_safe: bool = False,
     ) -> RunResult:
         """Make the dataset.
 
@@ -118,6 +124,7 @@ class Run:
             model: What draws them.
             unchanged: How unchanged pixels are treated.
             compute: Where and how images are drawn; None where only masks are made.
+            label_safe: Of the states of damage only destroyed can be drawn.
 
         Raises:
             IncompleteError: When no sample could be made, and nothing is left behind; or when more scenes failed than
@@ -125,6 +132,9 @@ class Run:
             KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
         """
         recipe, schema = self.recipe, self.source.schema
+        damage = damage_facts(recipe, not label_safe)
+        if damage:
+            self.progress.note(f"damage: {damage['note']}")
         manifest = new_manifest(
             recipe,
             source={
@@ -133,6 +143,7 @@ class Run:
                 "description": self.source.describe(),
                 "labels": labels_note(recipe, schema),
                 "event_kinds": list(self.kinds),
+                **({"damage": damage} if damage else {}),
             },
             images=compute is not None,
             model=model,
@@ -143,7 +154,7 @@ class Run:
         self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
         status: Status = "failed"
         try:
-            self._loop(draw, dataset)
+            self._loop(draw, dataset, label_safe)
             status = "complete"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -155,12 +166,12 @@ class Run:
         _check_complete(recipe, result, dataset.ledger)
         return result
 
-    def _loop(self, draw: Draw, dataset: _Dataset) -> None:
+    def _loop(self, draw: Draw, dataset: _Dataset, label_safe: bool) -> None:
         """Take a batch of plans, draw it, hand it to the writing thread."""
         size = self.recipe.run.batch_size
         pending: list[Future[None]] = []
         plan = plan_in_processes if self.recipe.run.workers > 1 else plan_samples
-        samples = plan(self.source, self.recipe, self.library, self.textures)
+        samples = plan(self.source, self.recipe, self.library, self.textures, label_safe)
         plans = read_ahead(samples, depth=2 * size)
         pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         ledger = dataset.ledger

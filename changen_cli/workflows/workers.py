@@ -26,7 +26,7 @@ _given: tuple[Any, ...] = ()
 
 
 def plan_in_processes(
-    source: Source, recipe: Recipe, library: list[Exemplar], textures: list[Texture]
+    source: Source, recipe: Recipe, library: list[Exemplar], textures: list[Texture], label_safe: bool = False
 ) -> Iterator[Plan | Skip]:
     """Do what :func:`~changen_cli.workflows.plans.plan_samples` does, simulating on ``recipe.run.workers`` processes.
 
@@ -37,9 +37,8 @@ def plan_in_processes(
     """
     workers = recipe.run.workers
     # Not forked: there are threads already.
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_begin, initargs=(source.schema, recipe, library, textures)
-    )
+    given = source.schema, recipe, library, textures, label_safe
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=given)
 
     def tasks() -> Iterator[tuple[Scene, int, Future[Series]] | Skip]:
         for item in wanted_scenes(source, recipe.limit):
@@ -77,8 +76,9 @@ def _begin(*given: Any) -> None:
 
 
 def _simulate(scene: Scene, variant: int) -> Series:
-    schema, recipe, library, textures = _given
-    plan = simulate(scene, schema, recipe, variant, known_objects(scene, schema, recipe, library), textures)
+    schema, recipe, library, textures, label_safe = _given
+    known = known_objects(scene, schema, recipe, library)
+    plan = simulate(scene, schema, recipe, variant, known, textures, label_safe)
     return plan.series, plan.negative
 
 

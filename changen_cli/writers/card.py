@@ -62,6 +62,7 @@ def render_card(facts: Mapping[str, Any]) -> str:
             - ``license``: Hub identifier; default ``other``
             - ``event_kinds``, ``step_count``, ``seed``: what was simulated
             - ``proposals``: what the masks are, if they are proposals and not labels
+            - ``damage``: one line on what damages buildings and which states are shown
             - ``unchanged``: one line on how unchanged pixels and date 0 were treated
             - ``model``, ``model_license``: identifier and licence of the generator; no model: no line
             - ``version``: version of changen
@@ -137,7 +138,12 @@ def _intro(facts: Mapping[str, Any]) -> str:
 
 
 def _kinds(facts: Mapping[str, Any]) -> list[str]:
-    words = {"create": "object creation", "remove": "object removal", "transition": "class transition"}
+    words = {
+        "create": "object creation",
+        "remove": "object removal",
+        "transition": "class transition",
+        "damage": "building damage",
+    }
     return [words.get(kind, kind) for kind in facts.get("event_kinds") or ("create", "remove")]
 
 
@@ -154,6 +160,8 @@ def _how(facts: Mapping[str, Any]) -> str:
             f"- **Semantic masks are {facts['proposals']}**: a class says that there is some object, not what it is, and "
             "many objects have none. **Change masks are exact**: they hold the pixels of the objects that were changed."
         )
+    if facts.get("damage"):
+        lines.append(f"- **Damage**: {facts['damage']}. Classes follow xBD's joint damage scale.")
     if facts.get("calendar"):
         lines.append(
             f"- **Calendar**: {', '.join(facts['calendar'])}. These dates were asked for: they say how far apart the states "

@@ -190,7 +190,7 @@ class ContactSheet:
                 block.paste(Image.fromarray(pixels), (x0 + column * (size + _GAP), y))
             word, color = LOOKS[event.kind]
             told = f"{word}, {event.area_px:,} px"
-            if event.kind == "transition":  # the classes say more than the area, and there is no room for both
+            if event.kind in ("transition", "damage"):  # the classes say more than the area; there is no room for both
                 told = " to ".join(self.schema.names[index] for index in (event.from_class, event.to_class))
             # On the middle panel: the images stay clean.
             tag(draw, (x0 + size + _GAP + 5, y + 5), f"t{t} to t{t + 1}: {told}", color, size - 10)

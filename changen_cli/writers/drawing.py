@@ -19,6 +19,8 @@ EDITED: Color = (255, 179, 0)
 LOOKS: dict[EventKind, tuple[str, Color]] = {
     "create": ("created", CREATED),
     "remove": ("removed", REMOVED),
+    "grow": ("grown", (41, 182, 246)),
+    "damage": ("damaged", (224, 64, 251)),
     "transition": ("edited", EDITED),
 }
 """What each kind is called, and the colour it is drawn in."""
@@ -35,16 +37,12 @@ def kind_map(sample: TimeSeries, t: int) -> UInt8Array:
     changed = pre != post
     codes = {kind: np.uint8(code) for code, kind in enumerate(LOOKS, start=1)}
     kinds = np.where(changed, codes["transition"], np.uint8(0))
-    for event in sample.events:
-        if event.time_index != t:
-            continue
+    # Boxes overlap; the classes tell whose pixel it is, and where they do not, the smaller event is the likelier.
+    for event in sorted((e for e in sample.events if e.time_index == t), key=lambda e: -e.area_px):
         r0, c0, r1, c1 = event.bbox
         box = (slice(r0, r1), slice(c0, c1))
-        # Boxes overlap; the class tells whose pixel it is.
-        if event.kind == "create":
-            kinds[box][changed[box] & (post[box] == event.to_class)] = codes["create"]
-        elif event.kind == "remove":
-            kinds[box][changed[box] & (pre[box] == event.from_class)] = codes["remove"]
+        own = np.isin(pre[box], list(event.from_areas_px)) & (post[box] == event.to_class)
+        kinds[box][changed[box] & own] = codes[event.kind]
     return kinds
 
 

@@ -26,7 +26,7 @@ COMMANDS: dict[Any, set[str]] = {
 """Commands that make a recipe, and the options that are their own."""
 WITHOUT_AN_OPTION = {"version", "events.min_area_px"}
 """The recipe's own format number; and a threshold below which no annotator draws a building."""
-DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "events", "vae", "threads", "transitions"}
+DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "events", "vae", "threads", "transitions", "disaster"}
 """Their default is no value but a behaviour, told in the help text."""
 
 DECLARED = {name: getattr(options, "".join(part.title() for part in name.split("_"))) for name in KEYS}
@@ -70,6 +70,15 @@ def test_commands_share_what_is_declared_once(command: Any) -> None:
         assert parameter.annotation == DECLARED[name], name
         if name != "input":
             assert parameter.default is None, "what is not given is left to the recipe"
+
+
+NOT_FOR_ONE_SCENE = {"input", "limit", "max_skipped", "negatives", "variants"}
+
+
+@pytest.mark.parametrize(("command", "left_out"), [(simulate, set()), (preview, NOT_FOR_ONE_SCENE)])
+def test_masks_take_every_option_of_source_and_events(command: Any, left_out: set[str]) -> None:
+    wanted = {name for name in KEYS if option(name).rich_help_panel in (options.SOURCE, options.EVENTS)} - left_out
+    assert wanted <= set(inspect.signature(command).parameters)
 
 
 @pytest.mark.parametrize("name", sorted(set(KEYS) - {"input"}))

@@ -12,6 +12,7 @@ import pytest
 
 from changen_cli.core.errors import ChangenError, IncompleteError, OutputError, UsageError
 from changen_cli.core.files import atomic_path, sha256, write_text
+from changen_cli.core.landcover import openearthmap_name
 from changen_cli.core.manifest import FILE_NAME, Manifest, new_manifest, read_manifest
 from changen_cli.core.recipe import build_recipe
 from changen_cli.core.seeding import derive_rng, derive_seed
@@ -130,3 +131,26 @@ def test_change_masks_are_the_difference_of_the_masks() -> None:
     images = np.zeros((3, 2, 2, 3), np.uint8)
     series = TimeSeries("a", Scene("s", "g", images[0]), 0, 0, images, masks, ())
     assert series.change_masks.tolist() == [[[False, True], [False, False]], [[False, False], [False, False]]]
+
+
+def test_states_of_damage_are_classes() -> None:
+    xbd = ClassSchema().with_damage()
+    assert xbd.names == ("background", "no-damage", "minor-damage", "major-damage", "destroyed")
+    assert xbd.damage_ids == xbd.building_ids == xbd.object_ids == (1, 2, 3, 4)
+    assert (xbd.building_id, xbd.building_name, xbd.ground_ids) == (1, "building", (0,))
+    assert xbd.with_damage() is xbd
+    assert len({tuple(color) for color in xbd.colors.tolist()}) == 5
+    land = ClassSchema(("land", "water", "house"))
+    states = land.with_damage()
+    assert states.names == ("land", "water", "house", "minor-damage", "major-damage", "destroyed")
+    assert (states.damage_ids, states.building_id, states.ground_ids) == ((2, 3, 4, 5), 2, (0,))
+    assert land.damage_ids == () and land.object_ids == (2,)
+    assert land.colors[2].tolist() == [222, 31, 7], "red where damage is not told apart"
+    assert ClassSchema(("land", "water")).object_ids == ()
+    assert ClassSchema(("a", "building", "destroyed")).with_damage().names[2:] == (
+        "destroyed",
+        "minor-damage",
+        "major-damage",
+    )
+    assert openearthmap_name("no-damage") == "building"
+    assert openearthmap_name("destroyed") is None

@@ -147,6 +147,18 @@ def test_the_recipe_keeps_what_a_matrix_says_not_its_name(tmp_path: Path) -> Non
         recipe(events={"kinds": ("transition",), "transitions": "floods"})
 
 
+def test_a_disaster_needs_damage_and_damage_has_one() -> None:
+    assert recipe(events={"kinds": ("damage",)}).events.disaster == "wind"
+    first = recipe(events={"kinds": ("damage", "remove"), "disaster": "flood", "rebuild": "20%"})
+    assert (first.events.disaster, first.events.rebuild) == ("flood", 0.2)
+    assert build_recipe(first.model_dump(mode="json")) == first
+    assert first.fingerprint() != recipe(events={"kinds": ("damage", "remove")}).fingerprint()
+    assert recipe().events.disaster is None
+    for given in ({"disaster": "flood"}, {"rebuild": 0.1}, {"kinds": ("remove",), "disaster": "wind"}):
+        with pytest.raises(UsageError, match="has no effect without the event kind"):
+            recipe(events=given)
+
+
 def test_dates_say_how_many_steps_there_are() -> None:
     dates = ("2018-01", "2020-06", "2023-01")
     dated = recipe(events={"dates": dates})
@@ -156,3 +168,17 @@ def test_dates_say_how_many_steps_there_are() -> None:
     for steps in (1, 3):
         with pytest.raises(UsageError, match=f"3 dates, which makes 2 steps, not {steps}. Leave out --steps"):
             recipe(events={"dates": dates, "steps": steps})
+
+
+def test_rates_are_per_year_of_dated_series() -> None:
+    dates = ("2018", "2020")
+    rated = recipe(events={"rates": "create=2%, remove=0.01", "dates": dates})
+    assert rated.events.rates == {"create": 0.02, "remove": 0.01}
+    assert build_recipe(rated.model_dump(mode="json")) == rated
+    with pytest.raises(UsageError, match="Give the --dates"):
+        recipe(events={"rates": "create=2%"})
+    with pytest.raises(UsageError, match="names grow, which is no event kind"):
+        recipe(events={"rates": "grow=2%", "dates": dates})
+    for wrong in ("create", "create=-1%", "create=x", "damage=1%", ""):
+        with pytest.raises(UsageError, match="rates"):
+            recipe(events={"rates": wrong, "dates": dates, "kinds": ("create", "remove", "damage")})

@@ -344,7 +344,7 @@ def test_step_leaves_its_state_alone() -> None:
     assert events
     assert (after.mask != state.mask).any()
     assert all((a == b).all() for a, b in zip(frozen[:3], (state.mask, state.instances, state.settled), strict=True))
-    measured = measure_objects(after.mask, after.instances, 1)
+    measured = measure_objects(after.mask, after.instances, (1,))
     assert measured.numbers.tolist() == after.objects.numbers.tolist()
     assert measured.areas_px.tolist() == after.objects.areas_px.tolist()
     assert measured.boxes.tolist() == after.objects.boxes.tolist()

@@ -30,7 +30,7 @@ def plain_gap(instances: np.ndarray, number: int) -> float:
 def test_gaps_and_roads_are_those_of_the_plain_way(seed: int) -> None:
     scene = random_scene(seed)
     assert scene.mask is not None and scene.instances is not None
-    objects = measure_objects(scene.mask, scene.instances, 1)
+    objects = measure_objects(scene.mask, scene.instances, (1,))
     road = scene.mask == 3
     habits = measure_habits(scene.instances, objects, road)
     if len(objects) < 4:
@@ -52,7 +52,7 @@ def test_turns_are_against_the_nearest_building() -> None:
     scene.instances[scene.instances == 6] = 0
     scene.instances[70:90, 70:84] = 6  # upright, among others turned by 17 degrees
     scene.mask[:] = scene.instances > 0
-    objects = measure_objects(scene.mask, scene.instances, 1)
+    objects = measure_objects(scene.mask, scene.instances, (1,))
     habits = measure_habits(scene.instances, objects, np.zeros_like(scene.mask, dtype=bool))
     turns = dict(zip(objects.numbers.tolist(), habits.turns_rad.tolist(), strict=True))
     assert turns[6] == pytest.approx(-0.3, abs=0.03)
@@ -64,7 +64,7 @@ def site_map(side: int = 200, road: bool = False) -> tuple[SiteMap, np.ndarray]:
     assert scene.mask is not None and scene.instances is not None
     instances = np.zeros((side, side), dtype=np.int32)
     instances[:96, :96] = scene.instances[:96, :96]  # four buildings in a corner
-    objects = measure_objects((instances > 0).astype(np.uint8), instances, 1)
+    objects = measure_objects((instances > 0).astype(np.uint8), instances, (1,))
     roads = np.zeros((side, side), dtype=bool)
     roads[:, 150:156] = road
     return SiteMap(dilate((instances > 0) | roads, 4), instances, objects, roads, 4), instances
@@ -96,7 +96,7 @@ def test_a_new_building_keeps_its_distance_to_the_road() -> None:
 
 def test_few_buildings_tell_no_habits() -> None:
     habits = measure_habits(np.zeros((32, 32), np.int32), measure_objects(np.zeros((32, 32), np.uint8),
-                            np.zeros((32, 32), np.int32), 1), np.zeros((32, 32), bool))  # fmt: skip
+                            np.zeros((32, 32), np.int32), (1,)), np.zeros((32, 32), bool))  # fmt: skip
     gap, road, turn = habits.draw(derive_rng(0))
     assert gap > 0
     assert math.isinf(road)

@@ -89,6 +89,11 @@ def test_present_values_sees_every_block() -> None:
 
 def test_objects_touching_at_a_corner_are_one() -> None:
     mask = np.array([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 255]], dtype=np.uint8)
-    labels = label_objects(mask, 1)
+    labels = label_objects(mask, (1,))
     assert labels.tolist() == [[1, 0, 0, 2], [0, 1, 0, 2], [0, 0, 0, 0]]
     assert labels.dtype == np.int32
+
+
+def test_touching_states_of_damage_are_two_objects() -> None:
+    mask = np.array([[1, 1, 4, 4], [0, 0, 0, 0], [4, 0, 0, 1]], dtype=np.uint8)
+    assert label_objects(mask, (1, 2, 3, 4)).tolist() == [[1, 1, 3, 3], [0, 0, 0, 0], [4, 0, 0, 2]]

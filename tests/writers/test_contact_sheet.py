@@ -10,7 +10,7 @@ from PIL import Image
 
 from changen_cli.writers import contact_sheet as module
 from changen_cli.writers.contact_sheet import ContactSheet, contact_sheet
-from changen_cli.writers.drawing import CREATED, EDITED, REMOVED, kind_map
+from changen_cli.writers.drawing import CREATED, LOOKS, REMOVED, kind_map
 
 
 def pixels(path):
@@ -41,7 +41,8 @@ def test_created_and_removed_pixels_are_told_apart(make):
     np.testing.assert_array_equal(created == 1, sample.change_masks[0])
     np.testing.assert_array_equal(removed == 2, sample.change_masks[1])
     unlogged = dataclasses.replace(sample, events=[])
-    np.testing.assert_array_equal(kind_map(unlogged, 0) == 3, sample.change_masks[0])
+    edited = 1 + list(LOOKS).index("transition")
+    np.testing.assert_array_equal(kind_map(unlogged, 0) == edited, sample.change_masks[0])
 
 
 def test_largest_events_include_every_kind(make):
@@ -61,13 +62,13 @@ def test_order_of_arrival_does_not_matter(make, schema, tmp_path, limit):
     assert (forward.read_bytes() == one.read_bytes()) is (limit == 1)
 
 
-def test_the_legend_explains_edits_of_the_samples_shown(make, schema, tmp_path):
+@pytest.mark.parametrize("kind", ["transition", "damage", "grow"])
+def test_the_legend_explains_edits_of_the_samples_shown(make, schema, tmp_path, kind):
     edited, plain = make(1), make(0)
-    edited = dataclasses.replace(edited, events=[dataclasses.replace(e, kind="transition") for e in edited.events])
+    edited = dataclasses.replace(edited, events=[dataclasses.replace(e, kind=kind) for e in edited.events])
     shown = pixels(contact_sheet([edited], schema, tmp_path / "edited.png", cell_px=96))
-    assert has(shown[:100], EDITED) and not has(
-        pixels(contact_sheet([plain], schema, tmp_path / "p.png"))[:100], EDITED
-    )
+    color = LOOKS[kind][1]
+    assert has(shown[:100], color) and not has(pixels(contact_sheet([plain], schema, tmp_path / "p.png"))[:100], color)
     forward = contact_sheet([edited, plain], schema, tmp_path / "a.png", max_samples=1, cell_px=80)
     backward = contact_sheet([plain, edited], schema, tmp_path / "b.png", max_samples=1, cell_px=80)
     assert forward.read_bytes() == backward.read_bytes()
