@@ -3,7 +3,8 @@
 Usage: python benchmarks/simulate.py [FOLDER[:class,...][@RES] ...] [--scenes 150] [--events KINDS] [--workers N]
 
 Without folders: the bundled sample, cut to tiles of 256, 512 and 1024 px. Milliseconds are processor time of each stage
-by itself; scenes a minute are those of a whole run by the clock, after the exemplars are collected.
+by itself, and scenes a minute on one core follow from their sum. By the clock: a whole run, after the exemplars are
+collected, with whatever else the machine is doing.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ def main() -> None:
     parser.add_argument("--events", default="create,remove")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    table = Table(title=f"changen simulate, one step, workers: {options.workers}")
-    for column in ("folder", "px", "scenes", "read ms", "simulate ms", "write ms", "scenes a minute"):
+    table = Table(title=f"changen simulate, one step, workers: {options.workers}; scenes a minute on the right")
+    for column in ("folder", "px", "scenes", "read ms", "simulate ms", "write ms", "one core", "by the clock"):
         table.add_column(column, justify="left" if column == "folder" else "right")
     for text in options.folders:
         with tempfile.TemporaryDirectory() as folder:
@@ -102,8 +103,9 @@ def main() -> None:
             clock = Clock()
             made = simulate_dataset(recipe, clock)
         name = Path(text.partition("@")[0].partition(":")[0]).name
+        core = 60_000 / sum(took.values())
         rate = 60 * made.samples / (clock.ended - clock.started)
-        table.add_row(name, str(side), str(scenes), *(f"{took[key]:.1f}" for key in took), f"{rate:.0f}")
+        table.add_row(name, str(side), str(scenes), *(f"{took[key]:.1f}" for key in took), f"{core:.0f}", f"{rate:.0f}")
     Console(width=110).print(table)
 
 

@@ -41,8 +41,9 @@ def preview(
 ) -> Preview:
     """Draw alternative futures of one scene: the masks of its first ``recipe.variants`` samples.
 
-    They are those :func:`~changen_cli.workflows.generate.generate` makes of that scene with the same recipe, where its
-    input is the same folder. Read are the scene and the first ones of the folder, which exemplars are taken from.
+    They are those :func:`~changen_cli.workflows.simulate.simulate_dataset` makes of that scene with the same recipe,
+    where its input is the same folder. Read are the scene and the first ones of the folder, which exemplars are taken
+    from.
 
     Args:
         recipe: What to simulate. Its input may also be one image of a folder, or one mask.
@@ -85,6 +86,10 @@ def _asked(recipe: Recipe, source: Source) -> str:
     parts = [f"events {kinds}", f"change area {low if low == high else f'{low}-{high}'} % per step"]
     if events.transitions is not None:
         parts.append(f"transitions {events.transitions.name}")
+    if events.disaster is not None:
+        parts.append(f"disaster {events.disaster}, rebuild {100 * events.rebuild:g} %")
+    if events.rates is not None:
+        parts.append("a year " + ", ".join(f"{kind} {100 * rate:g} %" for kind, rate in events.rates.items()))
     parts.append(f"dates {', '.join(events.dates)}" if events.dates else f"steps {events.steps}")
     return "   |   ".join([*parts, f"seed {recipe.seed}"])
 

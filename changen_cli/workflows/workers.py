@@ -37,12 +37,8 @@ def plan_in_processes(
     """
     workers = recipe.run.workers
     # Not forked: there are threads already.
-    pool = ProcessPoolExecutor(
-        workers,
-        get_context("spawn"),
-        initializer=_begin,
-        initargs=(source.schema, recipe, library, textures, label_safe),
-    )
+    given = source.schema, recipe, library, textures, label_safe
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=given)
 
     def tasks() -> Iterator[tuple[Scene, int, Future[Series]] | Skip]:
         for item in wanted_scenes(source, recipe.limit):

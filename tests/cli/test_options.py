@@ -72,6 +72,15 @@ def test_commands_share_what_is_declared_once(command: Any) -> None:
             assert parameter.default is None, "what is not given is left to the recipe"
 
 
+NOT_FOR_ONE_SCENE = {"input", "limit", "max_skipped", "negatives", "variants"}
+
+
+@pytest.mark.parametrize(("command", "left_out"), [(simulate, set()), (preview, NOT_FOR_ONE_SCENE)])
+def test_masks_take_every_option_of_source_and_events(command: Any, left_out: set[str]) -> None:
+    wanted = {name for name in KEYS if option(name).rich_help_panel in (options.SOURCE, options.EVENTS)} - left_out
+    assert wanted <= set(inspect.signature(command).parameters)
+
+
 @pytest.mark.parametrize("name", sorted(set(KEYS) - {"input"}))
 def test_the_shown_default_is_the_recipes(name: str) -> None:
     shown = option(name).show_default
