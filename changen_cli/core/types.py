@@ -208,6 +208,7 @@ class Exemplar:
         others: bool ``[h, w]``, pixels of other objects or unknown class, never to be copied.
         orientation_rad: Direction of the dominant edge, in [0, pi/2), counter-clockwise in (col, -row) axes.
         gsd_m: Ground sampling distance of its scene, or None.
+        shadow_rad: Where shadows fall in its scene, counter-clockwise in (col, -row) axes; None when it does not show.
     """
 
     scene_id: str
@@ -218,6 +219,7 @@ class Exemplar:
     others: BoolArray
     orientation_rad: float
     gsd_m: float | None = None
+    shadow_rad: float | None = None
 
     @property
     def area_px(self) -> int:

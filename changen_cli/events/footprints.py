@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 from changen_cli.core.types import BoolArray, Box, ClassSchema, Exemplar, Int32Array, Scene
 from changen_cli.events.regions import FloatArray, ObjectTable, crop, measure_objects, oriented_extent, pad_box
+from changen_cli.events.shadows import shadow_direction
 
 # A building fills most of its minimum-area rectangle (an L-shape about 0.6); fused blocks and slivers do not.
 _MIN_FILL = 0.6
@@ -70,6 +71,7 @@ def collect_exemplars(
     instances = scene_instances(scene, schema.object_ids)
     height, width = scene.mask.shape
     objects = measure_objects(scene.mask, instances, (building,), scene.uids)
+    shadow = shadow_direction(scene.image, np.asarray(instances > 0))
     ranked: list[tuple[float, int, Exemplar]] = []
     for row, number in enumerate(objects.numbers.tolist()):
         box = objects.box(row)
@@ -88,7 +90,7 @@ def collect_exemplars(
             continue
         if ndimage.label(footprint)[1] != 1:
             continue
-        exemplar = _cut(scene, instances, schema, objects.ids[row], wide, footprint, angle)
+        exemplar = replace(_cut(scene, instances, schema, objects.ids[row], wide, footprint, angle), shadow_rad=shadow)
         ranked.append((-fill * (1.0 - float(exemplar.others.mean())), number, exemplar))
     ranked.sort(key=lambda entry: entry[:2])
     return [exemplar for _, _, exemplar in ranked[:max_per_scene]]

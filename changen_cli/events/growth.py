@@ -74,8 +74,11 @@ def grow(step: Step) -> None:
             misses, room_px = 0, math.inf
         else:
             misses, room_px = misses + 1, 0.7 * choice[0].area_px * choice[1] ** 2
-    if misses:
-        step.shortages.append("no free ground for another row of buildings")
+    step.shortages.append(
+        "no free ground for another row of buildings"
+        if misses
+        else f"no exemplar fits the {step.left_px:.0f} px that remain"
+    )
 
 
 def _kind_of_house(step: Step, room_px: float) -> tuple[Exemplar, float] | None:
@@ -192,7 +195,8 @@ def _next_in_row(
             return None
         if sites.road_px is not None and sites.road_at(place) > farthest_px + side:
             return None
-        laid = lay_at(place, exemplar, scale, mirrored, sites.blocked, last.orientation_rad)
+        shadow = step.habits.shadow_rad
+        laid = lay_at(place, exemplar, scale, mirrored, sites.blocked, last.orientation_rad, shadow)
         if laid is not None:
             return laid if _affordable(step, laid) else None
     return None

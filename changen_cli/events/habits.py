@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from changen_cli.core.types import BoolArray, Int32Array
+from changen_cli.core.types import BoolArray, Int32Array, UInt8Array
 from changen_cli.events.regions import FloatArray, ObjectTable
+from changen_cli.events.shadows import shadow_direction
 
 _BLOCK = 2
 _FEWEST = 4
@@ -27,12 +28,14 @@ class Habits:
         roads_px: float64 ``[N]``, distance to the nearest road; infinite where the mask shows none.
         turns_rad: float64 ``[N]``, own direction minus that of the nearest other building, in [-pi/4, pi/4).
         typical_px: Side of a square as large as the median building.
+        shadow_rad: Where shadows fall, counter-clockwise in (col, -row) axes; None when it does not show.
     """
 
     gaps_px: FloatArray
     roads_px: FloatArray
     turns_rad: FloatArray
     typical_px: float
+    shadow_rad: float | None = None
 
     @cached_property
     def road_limit_px(self) -> float:
@@ -50,20 +53,24 @@ class Habits:
         return float(self.gaps_px[index]), float(self.roads_px[index]), float(self.turns_rad[index])
 
 
-def measure_habits(instances: Int32Array, objects: ObjectTable, road: BoolArray) -> Habits:
+def measure_habits(
+    instances: Int32Array, objects: ObjectTable, road: BoolArray, image: UInt8Array | None = None
+) -> Habits:
     """Measure the buildings of a tile, to within two pixels.
 
     Args:
         instances: int32 ``[H, W]``, object numbers.
         objects: The objects to describe.
         road: bool ``[H, W]``, pixels of roads.
+        image: uint8 ``[H, W, 3]``, for the direction of shadows.
 
     Returns:
         One entry per object that has a neighbour.
     """
     typical = float(np.sqrt(np.median(objects.areas_px))) if len(objects) else _TYPICAL_PX
+    shadow = None if image is None else shadow_direction(image, np.asarray(instances > 0))
     if len(objects) < _FEWEST:
-        return Habits(np.zeros(0), np.zeros(0), np.zeros(0), typical)
+        return Habits(np.zeros(0), np.zeros(0), np.zeros(0), typical, shadow)
     # The largest number of a block stands for it: thin gaps between two objects may close, none opens.
     labels = np.maximum.reduceat(np.maximum.reduceat(instances, np.arange(0, instances.shape[0], _BLOCK), axis=0),
                                  np.arange(0, instances.shape[1], _BLOCK), axis=1)  # fmt: skip
@@ -87,7 +94,7 @@ def measure_habits(instances: Int32Array, objects: ObjectTable, road: BoolArray)
     known = objects.numbers[np.isfinite(gaps[objects.numbers])]
     quarter = math.pi / 2
     turns = (angles[known] - angles[neighbours[known]] + quarter / 2) % quarter - quarter / 2
-    return Habits(gaps[known] * _BLOCK + 1, _road_distances(labels, road, size)[known], turns, typical)
+    return Habits(gaps[known] * _BLOCK + 1, _road_distances(labels, road, size)[known], turns, typical, shadow)
 
 
 def _road_distances(labels: Int32Array, road: BoolArray, size: int) -> FloatArray:

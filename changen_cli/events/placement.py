@@ -220,9 +220,9 @@ def lay(
     """Lay an exemplar somewhere it fits, standing to its neighbours as a real building of the tile does.
 
     The circumstances of one real building are drawn: its distance to the nearest other one and to the nearest road,
-    and how it is turned against its neighbour. Of the four quarter turns that give that direction the one that turns
-    the exemplar least is taken (at most 45 degrees), so that its shadow stays on about the same side as everybody
-    else's.
+    and how it is turned against its neighbour. Of the four quarter turns that give that direction the one is taken that
+    brings its shadow to the side of everybody else's, where both scenes show theirs; else the one that turns it least
+    (at most 45 degrees).
 
     Args:
         exemplar: The object.
@@ -246,7 +246,8 @@ def lay(
         slack_px = slack * scale * short_px + _BLOCK / 2
         found: list[tuple[float, int, Laid]] = []
         for site in sites.sites(0.4 * short_px * scale, gap_px + half, road_px + half, slack_px, rng):
-            laid = lay_at(site, exemplar, scale, mirrored, sites.blocked, sites.angle_at(site) + turn_rad)
+            direction = sites.angle_at(site) + turn_rad
+            laid = lay_at(site, exemplar, scale, mirrored, sites.blocked, direction, habits.shadow_rad)
             if laid is not None:
                 found.append((sites.misfit(laid, gap_px, road_px, turn_rad), len(found), laid))
             if len(found) == _COMPARED:
@@ -263,10 +264,25 @@ def lay_at(
     mirrored: bool,
     blocked: BoolArray,
     direction_rad: float | None,
+    shadow_rad: float | None = None,
 ) -> Laid | None:
-    """Lay an exemplar at one site ``(row, col)`` in a direction, as it is when None; None on blocked ground."""
+    """Lay an exemplar at one site; None on blocked ground.
+
+    Args:
+        site: ``(row, col)``.
+        exemplar: The object.
+        scale: Size factor.
+        mirrored: Whether it is flipped.
+        blocked: bool ``[H, W]``, ground nothing may cover.
+        direction_rad: The direction it gets, up to quarter turns; as it is when None.
+        shadow_rad: Where shadows fall on the tile; None when that is not known.
+    """
     upright = -exemplar.orientation_rad if mirrored else exemplar.orientation_rad
     turn = 0.0 if direction_rad is None else fold(direction_rad - upright)
+    if shadow_rad is not None and exemplar.shadow_rad is not None and direction_rad is not None:
+        falls = math.pi - exemplar.shadow_rad if mirrored else exemplar.shadow_rad
+        quarters = (turn, turn + math.pi / 2, turn + math.pi, turn - math.pi / 2)
+        turn = max(quarters, key=lambda angle: math.cos(falls + angle - shadow_rad))
     placement = place(exemplar, site, turn, scale, mirrored)
     if _hits(placement, blocked):
         return None

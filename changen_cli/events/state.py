@@ -113,5 +113,5 @@ def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = No
     settled = np.zeros(scene.mask.shape, dtype=bool) if avoid is None else avoid.astype(bool)
     first = 1 + max(int(instances.max(initial=0)), len(scene.uids))
     mask, scene = scene.mask, replace(scene, instances=instances)
-    habits = cache(lambda: measure_habits(instances, objects, road_pixels(mask, schema)))
+    habits = cache(lambda: measure_habits(instances, objects, road_pixels(mask, schema), scene.image))
     return SeriesState(scene, mask, instances, objects, settled, first, first, habits, gsd_m=scene.gsd_m)
