@@ -30,6 +30,7 @@ from changen_cli.events import (
     start_series,
     stock_library,
 )
+from changen_cli.events.outlines import image_edges
 
 OBJECTS = 100
 REPEATS = 7
@@ -57,13 +58,16 @@ def town(side: int, per_row: int = 10) -> Scene:
 
 
 def country(side: int) -> Scene:
-    """The town on 300 random regions of six classes."""
+    """The town on 300 random regions of six classes, each of its own grey with faint tracks across."""
     rng = derive_rng(0, "benchmark", "country", side)
     scene = town(side)
     seeds = np.zeros((side, side), dtype=np.uint8)
     seeds[tuple(rng.integers(0, side, (2, REGIONS)))] = rng.integers(2, 8, REGIONS)
     nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
-    return replace(scene, mask=np.where(scene.mask == 1, np.uint8(1), seeds[tuple(nearest)]))
+    mask = np.where(scene.mask == 1, np.uint8(1), seeds[tuple(nearest)])
+    tracks = ndimage.gaussian_filter(rng.normal(0, 1, (side, side)), 6) > 0
+    grey = (mask * 25 + tracks * 15 + rng.normal(0, 3, (side, side))).clip(0, 255).astype(np.uint8)
+    return replace(scene, mask=mask, image=np.repeat(grey[..., None], 3, axis=2))
 
 
 def plain_step(instances: Int32Array, share: float, rng: np.random.Generator) -> Int32Array:
@@ -124,7 +128,8 @@ def main() -> None:
     print(f"{'tile':>6} {'step ms by preset':>18}")
     for side in (512, 1024, 2048):
         scene = country(side)
-        state, stock = start_series(scene, COVER), stock_library(collect_exemplars(scene, COVER), scene)
+        state = replace(start_series(scene, COVER), edges=image_edges(scene.image))
+        stock = stock_library(collect_exemplars(scene, COVER), scene)
         texts = []
         for preset in preset_names():
             matrix = resolve_transitions(load_transitions(preset), COVER)

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from changen_cli import __version__
-from changen_cli.cli import generate, inspect, models, preview, simulate, train
+from changen_cli.cli import generate, inspect, models, preview, simulate, train, transitions
 from changen_cli.cli.common import result, say
 from changen_cli.core.errors import ChangenError
 
@@ -73,6 +73,7 @@ app.command(name="train")(train.train)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.add_typer(models.app, name="models")
+app.add_typer(transitions.app, name="transitions")
 
 
 def main() -> None:

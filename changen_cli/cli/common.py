@@ -40,10 +40,17 @@ def duration(seconds: float) -> str:
 
 
 class PlainProgress:
-    """Progress as lines, for logs: one per note and one every few seconds."""
+    """Progress as lines, for logs: one per note and one every few seconds.
 
-    def __init__(self, every_s: float = 10.0) -> None:
+    Args:
+        every_s: Seconds between two lines.
+        items: What is gone through.
+        made: What comes of it.
+    """
+
+    def __init__(self, every_s: float = 10.0, items: str = "images", made: str = "samples") -> None:
         self._every, self._last = every_s, time.monotonic()
+        self._items, self._made = items, made
         self._started, self._images, self._stage = time.monotonic(), 0, ""
         self._done = self._samples = 0
 
@@ -82,13 +89,20 @@ class PlainProgress:
             return
         self._last = now
         rate = self._samples / (now - self._started)
-        say(f"{self._done}/{self._images} images, {self._samples} samples ({rate:.2f}/s), {self._stage}{detail}")
+        done, made = f"{self._done}/{self._images} {self._items}", f"{self._samples} {self._made} ({rate:.2f}/s)"
+        say(f"{done}, {made}, {self._stage}{detail}")
 
 
 class RichProgress:
-    """Progress as a live bar: scenes, samples/s, ETA and the current stage."""
+    """Progress as a live bar: scenes, samples/s, ETA and the current stage.
 
-    def __init__(self) -> None:
+    Args:
+        items: What is gone through.
+        made: What comes of it.
+    """
+
+    def __init__(self, items: str = "images", made: str = "samples") -> None:
+        self._made = made
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as Eta
@@ -97,7 +111,7 @@ class RichProgress:
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("images  {task.fields[rate]}"),
+            TextColumn(f"{items}  {{task.fields[rate]}}"),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             Eta(),
@@ -133,7 +147,7 @@ class RichProgress:
     def scene(self, images_done: int, samples_done: int) -> None:
         """Advance the bar."""
         rate = samples_done / max(1e-6, time.monotonic() - self._started)
-        self._bar.update(self._task, completed=images_done, rate=f"{samples_done} samples, {rate:.2f}/s")
+        self._bar.update(self._task, completed=images_done, rate=f"{samples_done} {self._made}, {rate:.2f}/s")
 
     def windows(self, done: int, total: int) -> None:
         """Show how far the current date is."""
@@ -151,8 +165,8 @@ class QuietProgress(PlainProgress):
         """Ignore."""
 
 
-def make_progress(*, quiet: bool) -> PlainProgress | RichProgress:
+def make_progress(*, quiet: bool, items: str = "images", made: str = "samples") -> PlainProgress | RichProgress:
     """A bar on a terminal, lines elsewhere, nothing when quiet."""
     if quiet:
         return QuietProgress()
-    return RichProgress() if sys.stderr.isatty() else PlainProgress()
+    return RichProgress(items, made) if sys.stderr.isatty() else PlainProgress(items=items, made=made)

@@ -165,8 +165,8 @@ Transitions = Annotated[
     _option(
         "--transitions",
         help=(
-            "Which class becomes which, and how often: openearthmap, urbanisation, deforestation, flood, or a YAML "
-            "file such as rates: {tree: {bareland: 0.1}}. \\[default: openearthmap]"
+            "Which class becomes which, and how often: openearthmap, urbanisation, deforestation, flood, "
+            "published-s9, or a YAML file such as rates: {tree: {bareland: 0.1}}. \\[default: openearthmap]"
         ),
         panel=EVENTS,
     ),

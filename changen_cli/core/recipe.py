@@ -25,7 +25,7 @@ from changen_cli.core.transitions import DEFAULT_TRANSITIONS, TransitionTable, l
 
 Layout = Literal["xbd", "pairs", "images"]
 RatedKind = Literal["create", "remove", "grow"]
-EventName = Literal["create", "remove", "transition", "grow", "damage"]
+EventName = Literal["create", "remove", "transition", "grow", "alter", "damage"]
 
 
 class _Section(BaseModel):
@@ -128,10 +128,16 @@ class EventsSection(_Section):
     @model_validator(mode="before")
     @classmethod
     def _matrix(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("transitions") is not None:
+        if not isinstance(values, dict):
             return values
+        given = values.get("transitions")
         wanted = "transition" in (values.get("kinds") or ())
-        return values | {"transitions": DEFAULT_TRANSITIONS if wanted else None}
+        if given is None and not wanted:
+            return values | {"transitions": None}
+        table = load_transitions(DEFAULT_TRANSITIONS if given is None else given)
+        # How much changes is learned with a matrix; who says it himself is not overruled.
+        area = {"change_area": table.change_area} if table.change_area and "change_area" not in values else {}
+        return values | {"transitions": table} | area
 
     @model_validator(mode="before")
     @classmethod

@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 GeoTransform = tuple[float, float, float, float, float, float]
 """Affine coefficients ``(a, b, c, d, e, f)``: x = a*col + b*row + c, y = d*col + e*row + f (rasterio order)."""
 
-EventKind = Literal["create", "remove", "transition", "grow", "damage"]
+EventKind = Literal["create", "remove", "transition", "grow", "alter", "damage"]
 
 IGNORE = 255
 """Semantic mask value of pixels whose class is unknown. It never changes and is never a target."""
@@ -277,7 +277,10 @@ class ChangeEvent:
         polygon: WKT in pixel coordinates ``(col row)`` along pixel edges; filling it gives exactly the changed pixels.
         from_areas_px: Changed pixels by class before.
         placement: For a creation, and for ground that became a building, the exemplar and its placement.
-        stage: Of a building under construction: ``"cleared"``, ``"foundation"`` or ``"roof"``.
+        stage: Of a building under construction: ``"cleared"``, ``"foundation"`` or ``"roof"``; of an altered one
+            ``"extended"`` or ``"torn"``.
+        split_into: Ids of further objects it left when a part of it went; the largest keeps its own.
+        merged_from: Ids of other objects that became one with it, and are none any more.
     """
 
     object_id: str
@@ -292,6 +295,8 @@ class ChangeEvent:
     from_areas_px: dict[int, int]
     placement: Placement | None = None
     stage: str = ""
+    split_into: tuple[str, ...] = ()
+    merged_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

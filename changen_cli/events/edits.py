@@ -9,30 +9,37 @@ import numpy as np
 from changen_cli.core.landcover import openearthmap_name
 from changen_cli.core.types import BoolArray, Box, TransitionReport
 from changen_cli.events.budget import creation_size
+from changen_cli.events.moves import edit_name, move_edge
 from changen_cli.events.objects import removable
 from changen_cli.events.parcels import OpenGround, Shape
 from changen_cli.events.placement import MIRROR_SHARE, Laid, lay_at, neighbour_orientation
-from changen_cli.events.regions import crop, dilate, pad_box
+from changen_cli.events.regions import FloatArray, crop, dilate, pad_box
 from changen_cli.events.step import AIM, TOLERANCE, Step
-from changen_cli.events.transitions import Demand, drawable_classes
+from changen_cli.events.transitions import Demand, Transitions, drawable_classes
 
 _MAX_SEEDS = 8  # places tried for one transition
 _PARCEL_SHARE = (0.06, 0.35)  # of a step's target
 _STRIP_PX = (600.0, 2500.0)
+_CORE = 0.5  # room a plot needs on four sides of its middle, in square roots of the building's area
 _NATURAL = frozenset({"bareland", "rangeland", "tree", "water"})  # nobody surveyed their outlines
 
 
 def transition(step: Step) -> None:
-    """Let regions, and parts of them, change class by the matrix until the target is spent or nothing is open."""
+    """Let edges move, and regions and parts of them change class, until the target is spent or nothing is open."""
     state, rules = step.state, step.rules
     assert rules.transitions is not None  # the rules see to it
     # Pixels of an instance change with it or not at all, whatever class a tree above them has.
     closed = step.closed | ((state.instances > 0) & ~step.built[state.mask])
-    ground = OpenGround(state.mask, closed)
+    ground = OpenGround(state.mask, closed, state.edges)
     areas = ground.areas_px()
     drawable = drawable_classes(areas, rules.drawable)
     # A roof is copied whole: single pixels of roofs, even of the same tile, make no building.
     drawable[list(rules.schema.building_ids)] = bool(step.stock.exemplars)
+    asked = np.zeros((256, 256))
+    moves = [move for move in rules.transitions.moves if drawable[move.to]]
+    budget_px = step.left_px
+    for move in moves:
+        asked[:, move.to] += move_edge(step, ground, move, move.share * budget_px)
     demand = Demand(rules.transitions, areas, drawable, step.left_px)
     while step.owes():
         pair = demand.draw(step.rng)
@@ -46,21 +53,28 @@ def transition(step: Step) -> None:
         else:
             changed = _part_transition(step, ground, of, to)
         demand.account(pair, changed)
-    step.transitions = _reports(demand)
+    for move in moves:
+        if step.owes():
+            move_edge(step, ground, move, step.left_px)
+    step.transitions = _reports(step, asked + demand.asked_px)
     if not step.owes():
         return
-    names = [rules.schema.names[index] for index in demand.missing(drawable)]
+    missing = {*demand.missing(drawable), *(move.to for move in rules.transitions.moves if not drawable[move.to])}
+    names = [rules.schema.names[index] for index in sorted(missing)]
     if names:
         step.shortages.append(f"nothing shows {', '.join(names)} to draw it from")
-    if not demand.asked_px.any():
+    if not moves and not demand.asked_px.any():
         step.shortages.append("the transitions are about none of the classes that may still change")
     else:
         step.shortages.append(f"no region left for {step.left_px:.0f} px of transitions")
 
 
-def _reports(demand: Demand) -> tuple[TransitionReport, ...]:
-    """What the matrix asked for and got, by pair of classes."""
-    asked, reached = demand.asked_px, demand.reached_px
+def _reports(step: Step, asked: FloatArray) -> tuple[TransitionReport, ...]:
+    """What was asked for and reached, by pair of classes."""
+    reached = np.zeros(asked.shape, dtype=np.int64)
+    for event in step.events:
+        if event.kind == "transition":
+            reached[event.from_class, event.to_class] += event.area_px
     pairs = np.argwhere((asked > 0) | (reached > 0)).tolist()
     return tuple(TransitionReport(a, b, round(float(asked[a, b]), 1), int(reached[a, b])) for a, b in pairs)
 
@@ -80,10 +94,10 @@ def _part_transition(step: Step, ground: OpenGround, of: int, to: int) -> int:
     meaning = openearthmap_name(step.rules.schema.names[to])
     road = meaning == "road"
     shape: Shape = "strip" if road else "patch" if meaning in _NATURAL else "parcel"
-    share = math.exp(rng.uniform(*np.log(_PARCEL_SHARE)))
-    wanted_px = rng.uniform(*_STRIP_PX) if road else share * step.target_px
-    assert step.rules.transitions is not None
-    grows = rng.random() < step.rules.transitions.growth
+    transitions = step.rules.transitions
+    assert transitions is not None
+    wanted_px = min(_size_px(step, transitions, road), left_px)
+    grows = rng.random() < transitions.growth
     for attempt in range(_MAX_SEEDS):
         # What would remain to be changed must be enough for another event.
         wanted_px = left_px if left_px - wanted_px < least_px else wanted_px
@@ -97,9 +111,20 @@ def _part_transition(step: Step, ground: OpenGround, of: int, to: int) -> int:
         part = ground.cut(seed, wanted_px, limits_px, shape, rng)
         if part is not None:
             ground.take(*part)
-            return step.change("transition", _edit_name(step), 0, *part, to)
+            return step.change("transition", edit_name(step), 0, *part, to)
         wanted_px *= 0.7
     return 0
+
+
+def _size_px(step: Step, transitions: Transitions, road: bool) -> float:
+    """Draw the area of a part: by the matrix's own distribution, else by its shape and the step's target."""
+    sizes = transitions.sizes_px or transitions.sizes_m2
+    if sizes is not None:
+        area = math.exp(step.rng.normal(math.log(sizes.median), math.log(sizes.spread)))
+        return area if transitions.sizes_m2 is None else area / step.pixel_m() ** 2
+    if road:
+        return step.rng.uniform(*_STRIP_PX)
+    return math.exp(step.rng.uniform(*np.log(_PARCEL_SHARE))) * step.target_px
 
 
 def _building_transition(step: Step, ground: OpenGround, of: int, to: int) -> int:
@@ -109,13 +134,16 @@ def _building_transition(step: Step, ground: OpenGround, of: int, to: int) -> in
     room_px = left_px + AIM * step.target_px
     for _ in range(_MAX_SEEDS):
         choice = creation_size(step.stock, left_px, room_px, least_px, rng)
-        seed = ground.seed(of, None, rng)
-        if choice is None or seed is None:
+        if choice is None:
             return 0
         exemplar, scale = choice
+        # Laying one is a hundred times the cost of a look at whether its middle would fit.
+        seed = ground.seed(of, None, rng, round(_CORE * math.sqrt(exemplar.area_px) * scale))
         mirrored = bool(rng.random() < MIRROR_SHARE)
-        direction = neighbour_orientation(step.added, np.asarray(seed))
-        laid = lay_at(np.asarray(seed), exemplar, scale, mirrored, blocked, direction)
+        laid = None
+        if seed is not None:
+            direction = neighbour_orientation(step.added, np.asarray(seed))
+            laid = lay_at(np.asarray(seed), exemplar, scale, mirrored, blocked, direction)
         fits = laid is not None and least_px <= laid.footprint.sum() <= left_px + TOLERANCE * step.target_px
         if laid is not None and fits and _stands_free(step, laid.box, laid.footprint):
             ground.take(laid.box, laid.footprint)
@@ -126,15 +154,11 @@ def _building_transition(step: Step, ground: OpenGround, of: int, to: int) -> in
 
 def _found(step: Step, to: int, laid: Laid) -> int:
     """Write a building that land became; it is an object from now on."""
-    name, number = _edit_name(step), 0
+    name, number = edit_name(step), 0
     if to == step.building:
         number = step.next_number()
         step.register(number, name, laid)
     return step.change("transition", name, number, laid.box, laid.footprint, to, laid.placement)
-
-
-def _edit_name(step: Step) -> str:
-    return f"edit{step.state.time_index:02d}-{len(step.events):03d}"
 
 
 def _stands_free(step: Step, box: Box, footprint: BoolArray) -> bool:

@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from changen_cli.core.landcover import openearthmap_name
-from changen_cli.core.types import BoolArray, Box, ClassSchema, Exemplar
+from changen_cli.core.types import BoolArray, Box, Exemplar
 from changen_cli.events.budget import creation_size
 from changen_cli.events.objects import free_sites
 from changen_cli.events.placement import MIRROR_SHARE, Laid, SiteMap, lay, lay_at
 from changen_cli.events.regions import FloatArray, crop, dilate, pad_box
 from changen_cli.events.step import AIM, TOLERANCE, Step
+from changen_cli.events.transitions import drawable_classes
 
 STAGES = (("cleared", "bareland"), ("foundation", "developed"), ("roof", "building"))
 """What a building site is called in the log, and the OpenEarthMap class it shows."""
+
+StageClasses = tuple[int | None, ...]
 
 _AT_ONCE = 0.5  # share of the sites that are finished within the step they begin in
 _ROW = (3, 8)
@@ -54,8 +57,9 @@ def grow(step: Step) -> None:
         step.shortages.append("no class is free ground" if named else "no class is named like a building")
         return
     waiting = []
+    classes = _stage_classes(step)
     for site in step.state.sites:
-        site = _go_on(step, site) if step.owes() else site
+        site = _go_on(step, site, classes) if step.owes() else site
         waiting += [site] if site.done < len(STAGES) else []
     step.sites = [*waiting, *step.sites]
     if not step.stock.exemplars:
@@ -68,7 +72,7 @@ def grow(step: Step) -> None:
             break
         if choice is None:  # down to the smallest: start over with all sizes
             misses, room_px = misses + 1, math.inf
-        elif _row(step, sites, *choice):
+        elif _row(step, sites, *choice, classes):
             misses, room_px = 0, math.inf
         else:
             misses, room_px = misses + 1, 0.7 * choice[0].area_px * choice[1] ** 2
@@ -82,19 +86,22 @@ def _kind_of_house(step: Step, room_px: float) -> tuple[Exemplar, float] | None:
     return creation_size(step.stock, step.left_px, most_px, step.rules.min_area_px, step.rng)
 
 
-def _stage_class(schema: ClassSchema, stage: int) -> int | None:
-    """The class a site shows at a stage; None when the masks have none for it."""
-    meaning = STAGES[stage][1]
-    if meaning == "building":
-        return schema.building_id
-    ids = [i for i in schema.ground_ids if openearthmap_name(schema.names[i]) == meaning]
-    return ids[0] if ids else None
+def _stage_classes(step: Step) -> StageClasses:
+    """The class a site shows at each stage; None where the masks have none for it, or none that could be drawn."""
+    schema = step.rules.schema
+    counts = np.bincount(step.state.mask.ravel(), minlength=256)
+    drawable = drawable_classes(counts.astype(np.float64), step.rules.drawable)
+    found: list[int | None] = []
+    for _, meaning in STAGES[:-1]:
+        ids = [i for i in schema.ground_ids if openearthmap_name(schema.names[i]) == meaning and drawable[i]]
+        found.append(ids[0] if ids else None)
+    return (*found, schema.building_id)
 
 
-def _go_on(step: Step, site: Site) -> Site:
+def _go_on(step: Step, site: Site, classes: StageClasses) -> Site:
     """Bring a site to its next stage that changes anything, and log it."""
     while site.done < len(STAGES):
-        stage, target = site.done, _stage_class(step.rules.schema, site.done)
+        stage, target = site.done, classes[site.done]
         site = replace(site, done=stage + 1)
         if stage == len(STAGES) - 1:
             _raise_roof(step, site)
@@ -115,14 +122,14 @@ def _raise_roof(step: Step, site: Site) -> None:
     step.change("grow", site.name, number, laid.box, laid.footprint, step.building, laid.placement, STAGES[-1][0])
 
 
-def _row(step: Step, sites: SiteMap, exemplar: Exemplar, scale: float) -> int:
+def _row(step: Step, sites: SiteMap, exemplar: Exemplar, scale: float, classes: StageClasses) -> int:
     """Begin a row as a real building of the tile stands, and go on from it to both sides; returns its buildings."""
     rng = step.rng
     mirrored = bool(rng.random() < MIRROR_SHARE)
     first = lay(exemplar, scale, sites, step.habits, rng, aligned=True)
     if first is None or not _affordable(step, first):
         return 0
-    _begin(step, sites, first)
+    _begin(step, sites, first, classes)
     count, wanted = 1, int(rng.integers(*_ROW))
     along = _direction(step, sites, first)
     for direction in (along, -along):
@@ -131,7 +138,7 @@ def _row(step: Step, sites: SiteMap, exemplar: Exemplar, scale: float) -> int:
             size = scale * math.exp(rng.uniform(*np.log(_ALIKE)))
             last = _next_in_row(step, sites, exemplar, size, mirrored, last, direction)
             if last is not None:
-                _begin(step, sites, last)
+                _begin(step, sites, last, classes)
                 count += 1
     return count
 
@@ -199,7 +206,7 @@ def _road_limit(step: Step) -> float:
     return float(np.quantile(roads, _ROAD_SHARE)) if np.isfinite(roads).any() else math.inf
 
 
-def _begin(step: Step, sites: SiteMap, laid: Laid) -> None:
+def _begin(step: Step, sites: SiteMap, laid: Laid, classes: StageClasses) -> None:
     """Begin a site; some are finished within the step."""
     sites.occupy(laid)
     name = f"grow{step.state.time_index:02d}-{len(step.events):03d}-{len(step.sites):03d}"
@@ -216,6 +223,6 @@ def _begin(step: Step, sites: SiteMap, laid: Laid) -> None:
         _raise_roof(step, replace(site, done=len(STAGES)))
         return
     step.claim(box, plot)
-    site = _go_on(step, site)
+    site = _go_on(step, site, classes)
     if site.done < len(STAGES):
         step.sites.append(site)

@@ -62,6 +62,7 @@ def removable(step: Step) -> npt.NDArray[np.intp]:
     """Rows of the objects that may change: those created in the series stay, or a date shows what none explains."""
     objects = step.state.objects
     open_ = (objects.numbers < step.state.first_created) & (objects.areas_px >= step.rules.min_area_px)
+    open_ &= ~np.isin(objects.numbers, list(step.state.reshaped))
     open_[[*step.removed, *step.altered]] = False
     return np.flatnonzero(open_)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from changen_cli.core.types import BoolArray, Box
+from changen_cli.core.types import BoolArray, Box, UInt8Array
+from changen_cli.events.outlines import SMALLEST_PX, follow_edges
 from changen_cli.events.regions import FloatArray, crop, pad_box, tighten
 
 Coordinates = npt.NDArray[np.intp] | FloatArray
@@ -29,14 +31,15 @@ class OpenGround:
         values: uint8 ``[H, W]``, the class where a pixel may change, else 255.
     """
 
-    def __init__(self, mask: npt.NDArray[np.uint8], closed: BoolArray) -> None:
+    def __init__(self, mask: UInt8Array, closed: BoolArray, edges: UInt8Array | None = None) -> None:
         """Take the open pixels of a mask.
 
         Args:
             mask: uint8 ``[H, W]``, semantic mask of date t; 255 is unknown and never open.
             closed: bool ``[H, W]``, pixels that may not change.
+            edges: uint8 ``[H, W]``, edges of the image that cuts follow; None when it is not known.
         """
-        self._mask = mask
+        self._mask, self._edges = mask, edges
         self.values = np.where(closed, np.uint8(255), mask)
         self._beside: dict[tuple[int, int], npt.NDArray[np.intp]] = {}
 
@@ -46,13 +49,14 @@ class OpenGround:
         counts[255] = 0
         return counts
 
-    def seed(self, of: int, beside: int | None, rng: np.random.Generator) -> tuple[int, int] | None:
+    def seed(self, of: int, beside: int | None, rng: np.random.Generator, room_px: int = 0) -> tuple[int, int] | None:
         """Draw an open pixel of a class, uniformly.
 
         Args:
             of: The class.
             beside: Only pixels next to this class; anywhere when None.
             rng: The step's generator.
+            room_px: Only pixels that have open ones of the class at this distance above, below, left and right.
 
         Returns:
             ``(row, col)``, or None when there is none.
@@ -61,14 +65,45 @@ class OpenGround:
         if beside is None:
             for _ in range(4):  # a common class is hit at once; only a rare one is worth listing
                 tried = rng.integers(flat.size, size=256)
-                hits = tried[flat[tried] == of]
+                hits = self._roomy(tried[flat[tried] == of], room_px)
                 if hits.size:
                     return self._place(int(hits[0]))
             found = np.flatnonzero(flat == of)
         else:
-            found = self._border(of, beside)
-            found = found[flat[found] == of]
+            found = self._open_border(of, beside)
+        found = self._roomy(found, room_px)
         return self._place(int(found[rng.integers(found.size)])) if found.size else None
+
+    def edge_seed(
+        self, of: Collection[int], beside: Collection[int], rng: np.random.Generator
+    ) -> tuple[int, int] | None:
+        """Draw an open pixel of some classes next to a pixel of some others; None when there is none."""
+        found = np.concatenate([self._open_border(a, b) for a in of for b in beside])
+        return self._place(int(found[rng.integers(found.size)])) if found.size else None
+
+    def edge_px(self, of: Collection[int], beside: Collection[int]) -> FloatArray:
+        """Open pixels per class that lie next to some others, float64 ``[256]``; 0 for classes not in ``of``."""
+        counts = np.zeros(256)
+        for a in of:
+            counts[a] = sum(self._open_border(a, b).size for b in beside)
+        return counts
+
+    def _open_border(self, of: int, beside: int) -> npt.NDArray[np.intp]:
+        found = self._border(of, beside)
+        return np.asarray(found[self.values.reshape(-1)[found] == of])
+
+    def _roomy(self, found: npt.NDArray[np.intp], room_px: int) -> npt.NDArray[np.intp]:
+        """Those of some pixels, as flat indices, that have their own class on all four sides."""
+        if not room_px:
+            return found
+        height, width = self.values.shape
+        rows, cols = np.divmod(found, width)
+        inside = (np.minimum(rows, height - 1 - rows) >= room_px) & (np.minimum(cols, width - 1 - cols) >= room_px)
+        found = found[inside]
+        flat = self.values.reshape(-1)
+        for offset in (room_px, -room_px, room_px * width, -room_px * width):
+            found = found[flat[found + offset] == flat[found]]
+        return found
 
     def _place(self, flat: int) -> tuple[int, int]:
         return flat // self.values.shape[1], flat % self.values.shape[1]
@@ -101,7 +136,8 @@ class OpenGround:
 
         A region hardly larger than what is asked for goes as a whole, where it is a parcel that is cut. From a larger
         one the pixels nearest to the seed are taken, in a metric whose unit ball is a random convex polygon: the cell
-        the seed would have among random neighbours in a Voronoi diagram, but of the area asked for.
+        the seed would have among random neighbours in a Voronoi diagram, but of the area asked for. Where the image is
+        known its outline moves to edges near it.
 
         Args:
             seed: ``(row, col)`` of an open pixel.
@@ -122,25 +158,26 @@ class OpenGround:
         region = labels == labels[at]
         size = int(region.sum())
         least_px, most_px = limits_px
-        if shape != "strip" and size <= min(_WHOLE * area_px, most_px) and not self._goes_on(region, box):
+        if shape != "strip" and size <= min(_WHOLE * area_px, most_px) and not self.goes_on(region, box):
             part = region
         else:
             rows, cols = np.nonzero(region)
             distance, widest = _polygon_distance(rows - at[0], cols - at[1], shape, area_px, rng)
             wanted = min(round(area_px), size)
-            near = distance <= min(np.partition(distance, wanted - 1)[wanted - 1], widest)
-            part = np.zeros_like(region)
-            part[rows[near], cols[near]] = True
-            # The straight way to the seed may lead across other classes.
-            labels, count = ndimage.label(part)
-            part = labels == labels[at] if count > 1 else part
+            reach = min(np.partition(distance, wanted - 1)[wanted - 1], widest)
+            part = _piece(region, rows, cols, distance <= reach, at)
+            if self._edges is not None and shape != "strip" and reach > 0 and area_px >= SMALLEST_PX:
+                edges = self._edges[crop(box)][rows, cols]
+                moved = follow_edges(rows - at[0], cols - at[1], distance / reach, edges)
+                followed = _piece(region, rows, cols, moved, at)
+                part = followed if least_px <= followed.sum() <= most_px else part
         area = int(part.sum())
         if not least_px <= area <= most_px:
             return None
         footprint, tight = tighten(part, box)
         return tight, footprint
 
-    def _goes_on(self, region: BoolArray, box: Box) -> bool:
+    def goes_on(self, region: BoolArray, box: Box) -> bool:
         """Whether a region reaches a side of its window that is not the tile's own border."""
         height, width = self.values.shape
         return bool(
@@ -149,6 +186,16 @@ class OpenGround:
             or (box[1] > 0 and region[:, 0].any())
             or (box[3] < width and region[:, -1].any())
         )
+
+
+def _piece(
+    region: BoolArray, rows: npt.NDArray[np.intp], cols: npt.NDArray[np.intp], chosen: BoolArray, at: tuple[int, int]
+) -> BoolArray:
+    """The connected piece around the seed of some of a region's pixels; the straight way may lead across others."""
+    part = np.zeros_like(region)
+    part[rows[chosen], cols[chosen]] = True
+    labels, count = ndimage.label(part)
+    return np.asarray(labels == labels[at]) if count > 1 else part
 
 
 def _polygon_distance(

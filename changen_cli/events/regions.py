@@ -58,6 +58,14 @@ class ObjectTable:
         ids = tuple(name for name, kept in zip(self.ids, keep, strict=True) if kept)
         return ObjectTable(self.numbers[keep], ids, self.boxes[keep], self.areas_px[keep], self.orientations_rad[keep])
 
+    def in_order(self) -> ObjectTable:
+        """The table in ascending number."""
+        order = np.argsort(self.numbers, kind="stable")
+        ids = tuple(self.ids[row] for row in order)
+        return ObjectTable(
+            self.numbers[order], ids, self.boxes[order], self.areas_px[order], self.orientations_rad[order]
+        )
+
     def with_row(self, number: int, object_id: str, box: Box, area_px: int, orientation_rad: float) -> ObjectTable:
         """A table with one object added at its end."""
         return ObjectTable(

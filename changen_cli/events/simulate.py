@@ -6,16 +6,19 @@ A pixel changes at most once in a series: no flicker, and every change mask is t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from changen_cli.core.types import BoolArray, ChangeEvent, EventKind, Exemplar, MaskSeries, Scene, StepReport
+from changen_cli.events.alterations import alter
 from changen_cli.events.damage import damage, worsen
 from changen_cli.events.demography import live
 from changen_cli.events.edits import transition
 from changen_cli.events.footprints import Stock, stock_library
 from changen_cli.events.growth import grow
 from changen_cli.events.objects import change_objects, remove
+from changen_cli.events.outlines import image_edges
 from changen_cli.events.state import EventRules, SeriesState, start_series
 from changen_cli.events.step import TOLERANCE, Step
 
@@ -23,6 +26,7 @@ from changen_cli.events.step import TOLERANCE, Step
 _PROCESSES: tuple[tuple[frozenset[EventKind], Callable[[Step], None]], ...] = (
     (frozenset({"damage"}), damage),
     (frozenset({"create", "remove"}), change_objects),
+    (frozenset({"alter"}), alter),
     (frozenset({"grow"}), grow),
     (frozenset({"transition"}), transition),
 )
@@ -59,6 +63,8 @@ def simulate_series(
         SceneError: The scene has no mask.
     """
     state = start_series(scene, rules.schema, avoid)
+    if "transition" in rules.kinds:
+        state = replace(state, edges=image_edges(scene.image))
     masks, instances = [state.mask], [state.instances]
     events: list[ChangeEvent] = []
     reports: list[StepReport] = []
@@ -104,7 +110,7 @@ def simulate_step(
     asked = asked_px / state.mask.size
     reached = step.used_px / state.mask.size
     met = abs(reached - asked) <= TOLERANCE * asked
-    notes = [] if met else step.shortages
+    notes = [*([] if met else step.shortages), *step.remarks]
     if step.removed and len(step.removed) == len(state.objects):
         notes = [*notes, f"the last {rules.schema.building_name} was removed"]
     report = StepReport(state.time_index, asked, reached, met, "; ".join(notes), step.transitions)

@@ -77,8 +77,11 @@ class SeriesState:
         habits: How the buildings of date 0 stand; measured when first asked for, and kept.
         time_index: The step t that comes next.
         sites: Buildings under construction.
+        reshaped: Numbers of objects with another outline than at date 0; they are left alone from then on.
         turns: When the disaster hits which object, by object number, float64 ``[first_created]`` in (0, 1); inf for
             those it will not. None until it is drawn, by the first step that needs it.
+        gsd_m: Metres per pixel; None when the scene does not say.
+        edges: uint8 ``[H, W]``, edges of the image that cuts through regions follow; None when they need not.
     """
 
     scene: Scene
@@ -91,7 +94,10 @@ class SeriesState:
     habits: Callable[[], Habits]
     time_index: int = 0
     sites: tuple[Site, ...] = ()
+    reshaped: frozenset[int] = frozenset()
     turns: FloatArray | None = None
+    gsd_m: float | None = None
+    edges: UInt8Array | None = None
 
 
 def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = None) -> SeriesState:
@@ -108,4 +114,4 @@ def start_series(scene: Scene, schema: ClassSchema, avoid: BoolArray | None = No
     first = 1 + max(int(instances.max(initial=0)), len(scene.uids))
     mask, scene = scene.mask, replace(scene, instances=instances)
     habits = cache(lambda: measure_habits(instances, objects, road_pixels(mask, schema)))
-    return SeriesState(scene, mask, instances, objects, settled, first, first, habits)
+    return SeriesState(scene, mask, instances, objects, settled, first, first, habits, gsd_m=scene.gsd_m)

@@ -22,6 +22,8 @@ TOLERANCE = 0.2
 """A step is met within this share of what was asked, ..."""
 AIM = 0.1
 """... and is aimed at within this."""
+ASSUMED_GSD_M = 0.5
+"""Metres per pixel of scenes that do not say theirs."""
 
 
 class Step:
@@ -43,10 +45,12 @@ class Step:
         removed: Rows of ``state.objects`` that are gone.
         closed: bool ``[H, W]``, pixels nothing may happen to any more: changed in the series, avoided, or claimed.
         sites: Buildings under construction at the next date.
-        altered: Rows of ``state.objects`` that stay and have changed their class.
+        altered: Rows of ``state.objects`` that stay and have changed in some way; once is enough in a step.
+        replaced: Rows of ``state.objects`` that are entered anew, with another outline.
         turns: When the disaster hits which object, see :class:`SeriesState`.
         events: What happened, in order.
         shortages: Why something asked for did not happen.
+        remarks: What is worth saying though the step was met.
         transitions: What the matrix asked for and got, by pair of classes.
     """
 
@@ -64,9 +68,11 @@ class Step:
         self.built = class_table(rules.schema.object_ids)
         self.removed: list[int] = []
         self.altered: list[int] = []
+        self.replaced: list[int] = []
         self.turns: FloatArray | None = state.turns
         self.events: list[ChangeEvent] = []
         self.shortages: list[str] = []
+        self.remarks: list[str] = []
         self.used_px = 0
         self.transitions: tuple[TransitionReport, ...] = ()
 
@@ -83,6 +89,14 @@ class Step:
     def owes(self) -> bool:
         """Whether more is to change than the aim lets pass."""
         return self.used_px < (1 - AIM) * self.target_px
+
+    def pixel_m(self) -> float:
+        """Metres per pixel; assumed, and remarked on, where the scene does not say."""
+        if self.state.gsd_m is not None:
+            return self.state.gsd_m
+        remark = f"no ground sampling distance: a pixel was taken for {ASSUMED_GSD_M:g} m"
+        self.remarks += [] if remark in self.remarks else [remark]
+        return ASSUMED_GSD_M
 
     def objects_can_change(self) -> bool:
         """Whether the classes know a building and ground to put it on."""
@@ -140,6 +154,8 @@ class Step:
         to_class: int,
         placement: Placement | None = None,
         stage: str = "",
+        split_into: tuple[str, ...] = (),
+        merged_from: tuple[str, ...] = (),
     ) -> int:
         """Write one event into the next mask and log it; the only place where a mask changes. Returns its pixels."""
         before = np.bincount(self.state.mask[crop(box)][footprint], minlength=256)
@@ -162,6 +178,8 @@ class Step:
                 from_areas_px={int(i): int(before[i]) for i in np.flatnonzero(before)},
                 placement=placement,
                 stage=stage,
+                split_into=split_into,
+                merged_from=merged_from,
             )
         )
         return area
@@ -172,9 +190,10 @@ class Step:
             self.state,
             mask=self.mask,
             instances=self.instances,
-            objects=self.added.without(self.removed),
+            objects=self.added.without([*self.removed, *self.replaced]).in_order(),
             settled=self.closed,
             sites=tuple(self.sites),
+            reshaped=self.state.reshaped | set(self.state.objects.numbers[self.replaced].tolist()),
             turns=self.turns,
             next_number=self.next_number(),
             time_index=self.state.time_index + 1,

@@ -196,8 +196,8 @@ class ExemplarStart:
                 touched[where] |= hole
             filler = GroundFiller(canvas, masks[1], buildings, touched, schema.ground_ids)
             for event, (where, hole) in zip(filled, holes, strict=True):
-                if event.kind in ("remove", "damage"):
-                    below = event.to_class if event.kind == "remove" else filler.prevailing(where)
+                if event.kind in ("remove", "alter", "damage"):
+                    below = filler.prevailing(where) if event.kind == "damage" else event.to_class
                     filler.fill(where, hole, filler.ground(below, int(hole.sum())), rng)
                 else:
                     material = self._material(filler, event, scene_id, rng)

@@ -89,6 +89,7 @@ class Ledger:
                 "height": scene.image.shape[0],
                 "width": scene.image.shape[1],
                 "crs": bool(scene.crs),
+                "gsd_m": scene.gsd_m,
                 "notes": scene.notes,
             }
         )

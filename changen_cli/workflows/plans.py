@@ -114,14 +114,19 @@ def event_kinds(recipe: Recipe, schema: ClassSchema) -> tuple[EventKind, ...]:
 
 
 def needs_exemplars(recipe: Recipe, schema: ClassSchema) -> bool:
-    """Whether anything new may stand in later dates: a creation, or ground that becomes a building."""
-    return not {"create", "transition"}.isdisjoint(event_kinds(recipe, schema))
+    """Whether anything new may stand in later dates: a creation, an annex, or ground that becomes a building."""
+    return not {"create", "grow", "alter", "transition"}.isdisjoint(event_kinds(recipe, schema))
+
+
+def needs_textures(recipe: Recipe, schema: ClassSchema) -> bool:
+    """Whether ground may become another class: by the matrix, or as a building site."""
+    return not {"grow", "transition"}.isdisjoint(event_kinds(recipe, schema))
 
 
 def gather(recipe: Recipe, source: Source) -> tuple[list[Exemplar], list[Texture]]:
     """Exemplars and textures a recipe needs; empty where it needs none."""
     return build_stock(
-        source, objects=needs_exemplars(recipe, source.schema), textures=recipe.events.transitions is not None
+        source, objects=needs_exemplars(recipe, source.schema), textures=needs_textures(recipe, source.schema)
     )
 
 

@@ -287,9 +287,17 @@ def _transitions(source: Source, recipe: Recipe, textures: list[Texture]) -> lis
     pairs = ", ".join(
         f"{names[a]} to {names[b]} {transitions.rates[a, b]:g}" for a, b in np.argwhere(transitions.rates > 0)
     )
-    lines = [f"transitions ({recipe.events.transitions.name}): {pairs}"]
-    targets = set(np.flatnonzero(transitions.rates.any(axis=0)).tolist())
-    undrawn = sorted(targets - drawable_anywhere(recipe, source.schema, textures))
+    lines = [f"transitions ({recipe.events.transitions.name}): {pairs or 'edges only'}"]
+    for move in transitions.moves:
+        way = "over" if move.advances else "to"
+        others = ", ".join(names[index] for index in (move.over if move.advances else (move.to,)))
+        low, high = move.distance_m
+        does = "advances" if move.advances else "retreats"
+        lines.append(f"edge of {names[move.edge]} {does} {low:g}-{high:g} m {way} {others}: {move.share:.0%} of a step")
+    if recipe.events.transitions.change_area == recipe.events.change_area:
+        low, high = recipe.events.change_area
+        lines.append(f"changed share of a step: {low:.2%} to {high:.2%}, as the matrix says")
+    undrawn = sorted(transitions.targets - drawable_anywhere(recipe, source.schema, textures))
     if undrawn:
         shown = ", ".join(names[index] for index in undrawn)
         lines.append(f"the first scenes show no {shown}: nothing becomes {shown} but in tiles that show it")

@@ -118,8 +118,8 @@ def event_row(event: ChangeEvent, schema: ClassSchema, calendar: Sequence[str] =
         "from_areas_px": {str(k): int(v) for k, v in sorted(event.from_areas_px.items())},
         "polygon": event.polygon,
     }
-    if event.stage:
-        row["stage"] = event.stage
+    row |= {key: value for key, value in (("stage", event.stage),) if value}
+    row |= {key: list(value) for key in ("split_into", "merged_from") if (value := getattr(event, key))}
     if event.placement is not None:
         row["source_scene"] = event.placement.exemplar.scene_id
         row["source_object"] = event.placement.exemplar.object_id

@@ -20,6 +20,7 @@ LOOKS: dict[EventKind, tuple[str, Color]] = {
     "create": ("created", CREATED),
     "remove": ("removed", REMOVED),
     "grow": ("grown", (41, 182, 246)),
+    "alter": ("altered", (255, 112, 67)),
     "damage": ("damaged", (224, 64, 251)),
     "transition": ("edited", EDITED),
 }

@@ -69,8 +69,11 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
             "upsample": True, "bands": [3, 2, 1], "proposals": "none", "sam_model": "some/sam", "max_skipped": 0.3,
         },
         "events": {
-            "kinds": ["create", "transition", "damage"], "disaster": "fire", "rebuild": 0.1, "rates": {"create": 0.02}, "dates": ["2018", "2020-06", "2023-01-15"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,
-            "transitions": {"name": "paving", "description": "", "rates": {"background": {"road": 0.1}}, "growth": 0.9},
+            "kinds": ["create", "transition", "damage"], "disaster": "fire", "rebuild": 0.1, "dates": ["2018", "2020-06", "2023-01-15"], "steps": 2, "change_area": [0.03, 0.05], "rates": {"create": 0.02}, "negatives": 0.1, "min_area_px": 64,
+            "transitions": {
+                "name": "paving", "description": "", "rates": {"background": {"road": 0.1}}, "growth": 0.9, "moves": [],
+                "boost": 0.0, "sizes_px": None, "sizes_m2": None, "change_area": None,
+            },
         },
         "synthesis": {
             "model": str(model_file), "vae": None, "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,

@@ -141,6 +141,11 @@ def test_the_recipe_keeps_what_a_matrix_says_not_its_name(tmp_path: Path) -> Non
     by_default = recipe(events={"kinds": ("transition",)}).events.transitions
     assert by_default is not None and by_default.name == "openearthmap"
     assert recipe().events.transitions is None
+    learned = {"rates": {"tree": {"bareland": 0.1}}, "change_area": [0.2, 0.3]}
+    assert recipe(events={"kinds": ("transition",), "transitions": learned}).events.change_area == (0.2, 0.3)
+    given = recipe(events={"kinds": ("transition",), "transitions": learned, "change_area": "5%"})
+    assert given.events.change_area == (0.05, 0.05)
+    assert recipe(events=given.events.model_dump(mode="json")).fingerprint() == given.fingerprint()
     with pytest.raises(UsageError, match="no effect without the event kind"):
         recipe(events={"transitions": "flood"})
     with pytest.raises(UsageError, match=r"did you mean flood\?"):

@@ -27,7 +27,9 @@ def grown(scene: Scene, schema: ClassSchema, seed: int = 0, area: float = 0.03, 
         "library": [*collect_exemplars(scene, schema), block_exemplar(9, 12), block_exemplar(16, 20)],
         "rng_for_step": lambda t: derive_rng(seed, scene.id, t),
     }
-    return simulate_series(scene, EventRules(schema, ("grow",), (area, area)), **{**series, **options})
+    return simulate_series(
+        scene, EventRules(schema, ("grow",), (area, area), drawable=frozenset(range(9))), **{**series, **options}
+    )
 
 
 def forest(seed: int = 0) -> Scene:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ def land(mask: np.ndarray, instances: np.ndarray | None = None) -> Scene:
 def check(scene: Scene, series: MaskSeries, transitions: Transitions, schema: ClassSchema = LAND) -> None:
     """Everything that must hold on any series with transitions."""
     touched = np.zeros(series.masks.shape[1:], dtype=bool)
+    edges = {(of, move.to) for move in transitions.moves for of in move.over}
     ids = [event.object_id for event in series.events if event.kind == "transition"]
     assert len(ids) == len(set(ids))
     for t, report in enumerate(series.reports):
@@ -69,7 +72,7 @@ def check(scene: Scene, series: MaskSeries, transitions: Transitions, schema: Cl
                 continue
             pair = event.from_class, event.to_class
             reached[pair] = reached.get(pair, 0) + event.area_px
-            assert transitions.rates[pair] > 0
+            assert transitions.rates[pair] > 0 or pair in edges
             assert event.from_areas_px == {event.from_class: event.area_px}
             if event.from_class == schema.building_id:
                 assert (area == ((series.instances[t] == event.instance) & (before == event.from_class))).all()
@@ -160,6 +163,31 @@ def test_areas_come_near_the_matrix() -> None:
     assert reached == pytest.approx(asked, rel=0.12)
 
 
+def test_rare_classes_are_asked_for_more_when_boosted() -> None:
+    """A lake of 4 % of the tile: of equal rates it gets its share of the area, or as much as the meadow."""
+    mask = np.full((200, 200), 2)
+    mask[:, 100:] = 4
+    mask[:40, :40] = 5
+    rates = {"land": {"vegetation": 0.1}, "vegetation": {"land": 0.1}, "water": {"land": 0.1}}
+    asked, reached = {}, {}
+    for boost in (0.0, 0.5, 1.0):
+        transitions = resolve_transitions(load_transitions({"rates": rates, "boost": boost}), LAND)
+        asked[boost], reached[boost] = 0.0, 0.0
+        for seed in range(20):
+            (report,) = run(land(mask), transitions, seed, steps=1, change_area=(0.05, 0.05)).reports
+            assert report.met
+            assert sum(pair.asked_px for pair in report.transitions) == pytest.approx(0.05 * mask.size, rel=1e-3)
+            (lake,) = [pair for pair in report.transitions if pair.from_class == 5]
+            asked[boost] += lake.asked_px / (20 * 0.05 * mask.size)
+            reached[boost] += lake.reached_px / (20 * 0.05 * mask.size)
+    sizes = {2: 20000 - 1600, 4: 20000, 5: 1600}
+    for boost, share in asked.items():
+        # Land and vegetation are raised by the rarer of the two, land; the lake by itself.
+        weights = (sizes[2] + sizes[4]) * sizes[2] ** -boost, sizes[5] * sizes[5] ** -boost
+        assert share == pytest.approx(weights[1] / sum(weights), rel=1e-3)
+    assert reached[0.0] < 0.12 < reached[0.5] < reached[1.0]
+
+
 def test_rate_zero_changes_nothing_and_255_is_never_touched() -> None:
     mask = np.full((100, 100), 2)
     mask[:50] = 4
@@ -207,6 +235,24 @@ def test_small_regions_go_as_a_whole_and_large_ones_in_part() -> None:
     series = run(land(mask), matrix({"vegetation": {"land": 0.5}}, growth=0.0), steps=1, change_area=(0.02, 0.02))
     assert series.reports[0].met
     assert len(series.events) > 2
+
+
+@pytest.mark.parametrize("gsd_m", [0.5, 1.0, None])
+def test_parts_have_the_sizes_of_the_matrix(gsd_m: float | None) -> None:
+    """Sizes in square metres are followed at any resolution, and the target is met by as many parts as it takes."""
+    table = {"rates": {"vegetation": {"land": 0.1}}, "growth": 0, "sizes_m2": {"median": 60, "spread": 1.3}}
+    transitions = resolve_transitions(load_transitions(table), LAND)
+    scene = replace(land(np.full((300, 300), 4)), gsd_m=gsd_m)
+    areas = [
+        event.area_px * (gsd_m or 0.5) ** 2
+        for seed in range(4)
+        for event in run(scene, transitions, seed, steps=1, change_area=(0.04, 0.04), min_area_px=20).events
+    ]
+    assert len(areas) > 40
+    assert np.median(areas) == pytest.approx(60, rel=0.12)
+    assert np.exp(np.std(np.log(areas))) == pytest.approx(1.3, rel=0.15)
+    report = run(scene, transitions, steps=1, change_area=(0.04, 0.04)).reports[0]
+    assert report.met and ("0.5 m" in report.note) == (gsd_m is None)
 
 
 def test_growth_begins_at_the_border() -> None:
@@ -271,7 +317,7 @@ def test_names_are_matched_by_what_they_mean() -> None:
 
 def test_presets_are_complete() -> None:
     schema = ClassSchema(("unlabelled", *OPENEARTHMAP))
-    assert set(preset_names()) == {"openearthmap", "urbanisation", "deforestation", "flood"}
+    assert set(preset_names()) == {"openearthmap", "urbanisation", "deforestation", "flood", "published-s9"}
     for name in preset_names():
         table = load_transitions(name)
         assert table.description
@@ -279,6 +325,19 @@ def test_presets_are_complete() -> None:
     everything = resolve_transitions(load_transitions("openearthmap"), schema).rates[1:9, 1:9]
     assert everything.any(axis=0).all() and everything.any(axis=1).all()
     assert OPENEARTHMAP[3] == "road" and OPENEARTHMAP[7] == "building"
+
+
+def test_the_published_table_is_complete() -> None:
+    rates = load_transitions("published-s9").rates
+    rows = {source: set(row) for source, row in rates.items()}
+    assert sum(map(len, rows.values())) == 37
+    assert {source: round(sum(row.values()), 9) for source, row in rates.items()} == dict.fromkeys(
+        OPENEARTHMAP, 0.3
+    ) | {"agriculture": 0.25}
+    assert all(len(set(row.values())) == 1 for row in rates.values())
+    land = set(OPENEARTHMAP) - {"road", "building"}
+    assert rows["road"] == land - {"rangeland", "agriculture"} and rows["building"] == {"developed", "tree", "water"}
+    assert all(rows[source] == land - {source} for source in land)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +353,26 @@ def test_presets_are_complete() -> None:
         ("rates: {tree: {land: 0.6, water: 0.6}}", "add up to 1.2"),
         ("rates: {tree: {land: 0.1}, tree: {water: 0.1}}", "'tree' is given twice"),
         ("rates: {tree: {land: 0.1}}\ngrowth: 2", "growth is no share"),
+        ("rates: {tree: {land: 0.1}}\nboost: yes", "boost is no share"),
         ("rates: {tree: [", "cannot be read"),
+        ("rates: {tree: {land: 0.1}}\nsizes_px: 300", "sizes_px is no mapping"),
+        ("rates: {tree: {land: 0.1}}\nsizes_px: {median: 300}", "sizes_px needs a median"),
+        ("rates: {tree: {land: 0.1}}\nsizes_px: {mean: 300, spread: 2}", r"unknown key mean \(did you mean median\?\)"),
+        ("rates: {a: {b: 0.1}}\nsizes_px: {median: 9, spread: 2}\nsizes_m2: {median: 9, spread: 2}", "say the same"),
+        ("rates: {tree: {land: 0.1}}\nchange_area: 5%", "change_area is no range of shares"),
+        ("rates: {tree: {land: 0.1}}\nchange_area: [0, 0.1]", "change_area is no range of shares"),
+        ("moves: {water: 3}", "moves is no list"),
+        ("moves: [{over: [land]}]", r"moves\[0\] names no class"),
+        ("moves: [{class: water, distance: 3, over: [land]}]", r"unknown key distance \(did you mean distance_m\?\)"),
+        ("moves: [{class: water, over: [land]}]", "distance_m is no range of metres"),
+        ("moves: [{class: water, distance_m: [9, 3], over: [land]}]", "distance_m is no range of metres"),
+        ("moves: [{class: water, distance_m: 3}]", "give either over"),
+        ("moves: [{class: water, distance_m: 3, over: [land], retreat_to: land}]", "give either over"),
+        ("moves: [{class: water, distance_m: 3, over: [land], share: 30}]", "share is no share"),
+        (
+            "moves: [{class: a, distance_m: 3, over: b, share: 0.6}, {class: b, distance_m: 3, over: a, share: 0.6}]",
+            "add up",
+        ),
     ],
 )
 def test_faults_in_a_file_are_named(text: str, message: str, tmp_path: Path) -> None:
@@ -314,5 +392,20 @@ def test_presets_and_files_are_told_apart(tmp_path: Path) -> None:
     table = load_transitions(str(path))
     assert (table.name, table.growth, table.rates) == ("mine", 0.5, {"tree": {"bareland": 0.2}})
     assert load_transitions(table.model_dump()) == table
+    path.write_text("moves: [{class: water, distance_m: 3, over: land}]")
+    table = load_transitions(str(path))
+    assert load_transitions(json.loads(table.model_dump_json()) | {"description": ""}) == table
+    assert (table.moves[0].class_name, table.moves[0].distance_m, table.moves[0].over) == ("water", (3, 3), ("land",))
     with pytest.raises(UsageError, match="no matrix"):
         EventRules(LAND, kinds=("transition",))
+
+
+def test_seeds_with_room() -> None:
+    mask = np.full((90, 120), 4, np.uint8)
+    mask[30:71, 40:81] = 2
+    mask[2, 2] = 2
+    ground = OpenGround(mask, np.zeros(mask.shape, dtype=bool))
+    for number in range(20):
+        row, col = ground.seed(2, None, derive_rng(number, "roomy"), room_px=15)
+        assert 45 <= row <= 55 and 55 <= col <= 65
+    assert ground.seed(2, None, derive_rng(0, "none"), room_px=25) is None

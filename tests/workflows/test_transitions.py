@@ -12,6 +12,7 @@ from PIL import Image
 from changen_cli.core.errors import UsageError
 from changen_cli.workflows.generate import generate
 from changen_cli.workflows.progress import Silent
+from changen_cli.workflows.transition_fit import fit_transitions
 
 from .conftest import load, manifest, rows, tree
 
@@ -59,6 +60,7 @@ def test_land_cover_changes_without_any_building(country, tmp_path, make_recipe)
     assert result.samples == 2
     (line,) = [line for line in told.lines if line.startswith("transitions (flood)")]
     assert "soil to lake 0.3" in line and "forest to lake 0.1" in line
+    assert "edge of lake advances 2-15 m over soil, meadow, forest: 50% of a step" in told.lines
     for row in rows(out):
         masks = [load(out, name) for name in row["mask_file_names"]]
         images = [load(out, name) for name in row["image_file_names"]]
@@ -74,12 +76,30 @@ def test_land_cover_changes_without_any_building(country, tmp_path, make_recipe)
             assert np.abs(images[t + 1][change].mean(axis=0) - (30, 50, 90)).max() < 15
     done = manifest(out)
     assert done["recipe"]["events"]["transitions"]["rates"]["bareland"] == {"water": 0.3}
+    assert done["recipe"]["events"]["transitions"]["moves"][0]["class"] == "water"
+    assert [scene["gsd_m"] for scene in done["scenes"]] == [None, None]
     pairs = done["statistics"]["transitions_px"]
     assert {(pair["from_class"], pair["to_class"]) for pair in pairs} == {(1, 4), (2, 4), (3, 4)}
     assert sum(pair["reached"] for pair in pairs) == pytest.approx(sum(pair["asked"] for pair in pairs), rel=0.2)
     again = tmp_path / "again"
     generate(make_recipe(country, output={"path": str(again)}, run={"batch_size": 1, "device": "cpu"}, **given))
     assert tree(out / "train") == tree(again / "train")
+
+
+def test_what_was_learned_from_a_dataset_makes_another(country, tmp_path, make_recipe) -> None:
+    events = {"kinds": ("transition",), "transitions": {"rates": {"soil": {"meadow": 0.2}, "meadow": {"forest": 0.1}}}}
+    given = {"source": {"input": str(country), "classes": NAMES}, "synthesis": {"strength": 0.0}}
+    generate(make_recipe(country, events={**events, "steps": 3}, output={"path": str(tmp_path / "first")}, **given))
+    learned = fit_transitions(tmp_path / "first", output=tmp_path / "learned.yaml")
+    assert learned.pairs == 6
+    assert {of: set(row) for of, row in learned.table.rates.items()} == {"soil": {"meadow"}, "meadow": {"forest"}}
+    told = Notes()
+    events["transitions"] = str(tmp_path / "learned.yaml")
+    generate(make_recipe(country, events=events, output={"path": str(tmp_path / "second")}, **given), told)
+    low, high = learned.table.change_area
+    assert f"changed share of a step: {low:.2%} to {high:.2%}, as the matrix says" in told.lines
+    for row in rows(tmp_path / "second"):
+        assert all(0.8 * low <= share <= 1.2 * high for share in row["changed_fraction"])
 
 
 def test_a_class_nobody_shows_is_told_in_one_line(country, tmp_path, make_recipe) -> None:

@@ -1,0 +1,167 @@
+"""Alterations: buildings that stand are extended, and parts of them torn down; they may merge and split."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import ndimage
+
+from changen_cli.core.types import BoolArray, Box, Placement
+from changen_cli.events.budget import creation_size
+from changen_cli.events.objects import ground_below, removable
+from changen_cli.events.placement import lay_at
+from changen_cli.events.regions import FloatArray, crop, dilate, oriented_extent, pad_box, tighten
+from changen_cli.events.step import AIM, TOLERANCE, Step
+
+_MAX_MISSES = 24
+_TORN = (0.25, 0.5)  # share of a building's length that goes
+_FROM_MIDDLE = 0.3  # share of the cases in which it goes from the middle, which may leave two buildings
+_ANNEX = (0.2, 0.9)  # of the building's area
+_OVERLAP_PX = 1.0
+
+
+def alter(step: Step) -> None:
+    """Extend buildings, or tear parts of them down, until the target is spent or nothing more fits."""
+    if not step.objects_can_change():
+        named = step.building >= 0
+        step.shortages.append("no class is free ground" if named else "no class is named like a building")
+        return
+    misses = 0
+    while step.owes() and misses < _MAX_MISSES:
+        rows = removable(step)
+        if not rows.size:
+            break
+        row = int(rows[step.rng.integers(rows.size)])
+        extends = bool(step.stock.exemplars) and step.rng.random() < 0.5
+        misses = 0 if (_extend if extends else _tear)(step, row) else misses + 1
+    if step.owes():
+        step.shortages.append(f"no {step.rules.schema.building_name} left to extend or to tear parts of")
+
+
+def _along(step: Step, row: int, inside: BoolArray, turn: int) -> FloatArray:
+    """Where a building's pixels lie along one of its four sides: float64 ``[n]`` in [0, 1], in the order of nonzero."""
+    angle = float(step.state.objects.orientations_rad[row]) + turn * math.pi / 2
+    rows, cols = np.nonzero(inside)
+    along = cols * math.cos(angle) - rows * math.sin(angle)
+    return np.asarray((along - along.min()) / max(float(np.ptp(along)), 1.0))
+
+
+def _tear(step: Step, row: int) -> int:
+    """Tear down a part across a building's length; returns its pixels, 0 where too little would be left or torn."""
+    objects, rng, least_px = step.state.objects, step.rng, step.rules.min_area_px
+    box, (whole, footprint) = objects.box(row), step.object(row)
+    if objects.areas_px[row] < 3 * least_px or not footprint.any():
+        return 0
+    lengths = [float(np.ptp(np.nonzero(footprint)[1] * math.cos(a) - np.nonzero(footprint)[0] * math.sin(a)))
+               for a in objects.orientations_rad[row] + np.array([0, math.pi / 2])]  # fmt: skip
+    along = _along(step, row, footprint, int(np.argmax(lengths)) + 2 * int(rng.integers(2)))
+    share = rng.uniform(*_TORN)
+    begin = (1 - share) / 2 if rng.random() < _FROM_MIDDLE else 0.0
+    part = np.zeros_like(footprint)
+    part[footprint] = (along >= begin) & (along <= begin + share)
+    pieces, count = ndimage.label(footprint & ~part)
+    sizes = np.bincount(pieces.ravel())[1:]
+    fits = least_px <= part.sum() <= step.left_px + TOLERANCE * step.target_px
+    if not count or sizes.min() < least_px or not fits:
+        return 0
+    target, number, name = ground_below(step, row), int(objects.numbers[row]), objects.ids[row]
+    numbers = step.instances[crop(box)]
+    numbers[whole & ~footprint] = 0  # what trees hid of it belongs to no piece
+    numbers[part] = 0
+    step.altered.append(row)
+    step.replaced.append(row)
+    names = []
+    for rank, piece in enumerate(np.argsort(-sizes, kind="stable") + 1):
+        own = pieces == piece
+        if rank:
+            names.append(f"{name}/{step.state.time_index}-{rank}")
+        _enter(step, number if not rank else step.next_number(), names[-1] if rank else name, box, own)
+    return step.change("alter", name, number, box, part, target, stage="torn", split_into=tuple(names))
+
+
+def _enter(step: Step, number: int, name: str, box: Box, footprint: BoolArray) -> None:
+    """Enter what became of a building in the instance map and the table."""
+    footprint, box = tighten(footprint, box)
+    step.instances[crop(box)][footprint] = number
+    step.added = step.added.with_row(number, name, box, int(footprint.sum()), oriented_extent(footprint)[0])
+
+
+def _extend(step: Step, row: int) -> int:
+    """Build an annex onto one side of a building; returns its pixels, 0 where none fits."""
+    objects, rng, rules = step.state.objects, step.rng, step.rules
+    area_px = float(objects.areas_px[row])
+    wanted_px = min(rng.uniform(*_ANNEX) * area_px, step.left_px + AIM * step.target_px)
+    choice = creation_size(step.stock, wanted_px, wanted_px * (1 + AIM), rules.min_area_px, rng)
+    if choice is None:
+        return 0
+    exemplar, scale = choice
+    box, (whole, _) = objects.box(row), step.object(row)
+    angle = float(objects.orientations_rad[row]) + math.pi / 2 * int(rng.integers(4))
+    direction = np.array([-math.sin(angle), math.cos(angle)])
+    points = np.argwhere(whole) + np.array(box[:2])
+    centre = points.mean(axis=0)
+    reach = float(((points - centre) @ direction).max())
+    side = scale * math.sqrt(exemplar.area_px)
+    blocked = np.zeros(step.mask.shape, dtype=bool)
+    mirrored = bool(rng.random() < 0.5)
+    for half in (0.5, 0.4, 0.65, 0.8):
+        place = np.rint(centre + direction * (reach + half * side - _OVERLAP_PX)).astype(np.int64)
+        laid = lay_at(place, exemplar, scale, mirrored, blocked, float(objects.orientations_rad[row]))
+        if laid is not None and (changed := _annex(step, row, laid.box, laid.footprint)) is not None:
+            annex, merged = changed
+            return _join(step, row, laid.box, annex, merged, laid.placement)
+    return 0
+
+
+def _annex(step: Step, row: int, box: Box, footprint: BoolArray) -> tuple[BoolArray, list[int]] | None:
+    """What of a laid footprint may become part of a building, and the rows of those it joins; None where it may not.
+
+    It touches its building, lies on free ground, and keeps its distance to all others, or touches one of them, too.
+    """
+    objects, least_px = step.state.objects, step.rules.min_area_px
+    wide = pad_box(box, step.rules.min_gap_px, step.mask.shape)
+    where = np.s_[box[0] - wide[0] : box[2] - wide[0], box[1] - wide[1] : box[3] - wide[1]]
+    numbers = np.maximum(step.instances[crop(wide)], step.state.instances[crop(wide)])
+    own = numbers == objects.numbers[row]
+    free = step.ground[step.state.mask[crop(box)]] & ~step.closed[crop(box)] & (numbers[where] == 0)
+    annex = footprint & ~own[where]
+    if annex.sum() < least_px or not free[annex].all() or ndimage.label(annex)[1] != 1:
+        return None
+    grown = np.zeros(numbers.shape, dtype=bool)
+    grown[where] = annex
+    touched = np.unique(numbers[dilate(grown, 1)])
+    near = np.unique(numbers[dilate(grown, step.rules.min_gap_px)])
+    others = touched[(touched > 0) & (touched != objects.numbers[row])]
+    fits = annex.sum() <= step.left_px + TOLERANCE * step.target_px
+    if objects.numbers[row] not in touched or len(near[near > 0]) != len(others) + 1 or not fits:
+        return None
+    free_rows = {int(objects.numbers[index]): int(index) for index in removable(step)}
+    if any(int(number) not in free_rows for number in others):
+        return None
+    return annex, [free_rows[int(number)] for number in others]
+
+
+def _join(step: Step, row: int, box: Box, annex: BoolArray, merged: list[int], placement: Placement) -> int:
+    """Write an annex; buildings it joins become one with the first, and lose their ids."""
+    objects = step.state.objects
+    number, name = int(objects.numbers[row]), objects.ids[row]
+    boxes = np.concatenate([objects.boxes[[row, *merged]], [box]])
+    row0, col0, row1, col1 = (int(v) for v in (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)))
+    hull = (row0, col0, row1, col1)
+    step.instances[crop(box)][annex] = number
+    for index in merged:
+        where = crop(objects.box(index))
+        step.instances[where][step.instances[where] == objects.numbers[index]] = number
+    step.altered += [row, *merged]
+    step.replaced += [row, *merged]
+    outline = step.instances[crop(hull)] == number
+    step.added = step.added.with_row(
+        number,
+        name,
+        hull,
+        int(annex.sum()) + int(objects.areas_px[[row, *merged]].sum()),
+        oriented_extent(outline)[0],
+    )
+    names = tuple(objects.ids[index] for index in merged)
+    return step.change("alter", name, number, box, annex, step.building, placement, "extended", merged_from=names)
