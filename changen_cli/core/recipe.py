@@ -13,7 +13,7 @@ from changen_cli.core.errors import UsageError
 from changen_cli.core.transitions import DEFAULT_TRANSITIONS, TransitionTable, load_transitions
 
 Layout = Literal["xbd", "pairs", "images"]
-EventName = Literal["create", "remove", "transition"]
+EventName = Literal["create", "remove", "swap", "transition"]
 
 
 class _Section(BaseModel):

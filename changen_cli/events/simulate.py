@@ -15,10 +15,12 @@ from changen_cli.events.footprints import Stock, stock_library
 from changen_cli.events.objects import change_objects, remove
 from changen_cli.events.state import EventRules, SeriesState, start_series
 from changen_cli.events.step import TOLERANCE, Step
+from changen_cli.events.swaps import swap
 
 # Each process serves its kinds. Transitions come last: parts of regions can be cut to end a step exactly.
 _PROCESSES: tuple[tuple[frozenset[EventKind], Callable[[Step], None]], ...] = (
     (frozenset({"create", "remove"}), change_objects),
+    (frozenset({"swap"}), swap),
     (frozenset({"transition"}), transition),
 )
 _SHARES = (0.3, 0.7)
@@ -94,7 +96,7 @@ def simulate_step(
     reached = step.used_px / state.mask.size
     met = abs(reached - asked) <= TOLERANCE * asked
     notes = [] if met else step.shortages
-    if step.removed and len(step.removed) == len(state.objects):
+    if step.removed and not len(step.added.without(step.removed)):
         notes = [*notes, f"the last {rules.schema.building_name} was removed"]
     report = StepReport(state.time_index, asked, reached, met, "; ".join(notes), step.transitions)
     return step.finish(), step.events, report

@@ -181,7 +181,7 @@ class ExemplarStart:
         if filled:
             holes = [
                 removal_hole(image, instances, event, buildings)
-                if event.kind == "remove" or event.from_class in schema.building_ids
+                if event.kind != "transition" or event.from_class in schema.building_ids
                 else transition_hole(masks, event)
                 for event in filled
             ]
@@ -189,7 +189,7 @@ class ExemplarStart:
                 touched[where] |= hole
             filler = GroundFiller(canvas, masks[1], buildings, touched, schema.ground_ids)
             for event, (where, hole) in zip(filled, holes, strict=True):
-                if event.kind == "remove":
+                if event.kind != "transition":
                     filler.fill(where, hole, filler.ground(event.to_class, int(hole.sum())), rng)
                 else:
                     material = self._material(filler, event, scene_id, rng)

@@ -92,8 +92,8 @@ def event_kinds(recipe: Recipe, schema: ClassSchema) -> tuple[EventKind, ...]:
 
 
 def needs_exemplars(recipe: Recipe, schema: ClassSchema) -> bool:
-    """Whether anything new may stand in later dates: a creation, or ground that becomes a building."""
-    return not {"create", "transition"}.isdisjoint(event_kinds(recipe, schema))
+    """Whether anything new may stand in later dates: a creation, a moved object, ground that becomes a building."""
+    return not {"create", "swap", "transition"}.isdisjoint(event_kinds(recipe, schema))
 
 
 def matrix(recipe: Recipe, schema: ClassSchema) -> Transitions | None:

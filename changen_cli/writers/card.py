@@ -121,7 +121,12 @@ def _intro(facts: Mapping[str, Any]) -> str:
 
 
 def _kinds(facts: Mapping[str, Any]) -> list[str]:
-    words = {"create": "object creation", "remove": "object removal", "transition": "class transition"}
+    words = {
+        "create": "object creation",
+        "remove": "object removal",
+        "swap": "object relocation",
+        "transition": "class transition",
+    }
     return [words.get(kind, kind) for kind in facts.get("event_kinds") or ("create", "remove")]
 
 

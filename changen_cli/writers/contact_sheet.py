@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from changen_cli.core.files import atomic_path
-from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, TimeSeries, UInt8Array
+from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, EventKind, TimeSeries, UInt8Array
 
 Color = tuple[int, int, int]
 
@@ -23,6 +23,7 @@ CREATED: Color = (0, 230, 118)
 REMOVED: Color = (255, 45, 85)
 EDITED: Color = (255, 179, 0)
 _KINDS = (("created", CREATED), ("removed", REMOVED), ("edited", EDITED))
+_WORDS: dict[EventKind, str] = {"create": "created", "remove": "removed", "transition": "edited"}
 
 _INK: Color = (28, 32, 38)
 _GREY: Color = (110, 117, 126)
@@ -196,8 +197,10 @@ class ContactSheet:
                 _outline(change, _any(kinds == code, cell), color, tint=0.4)
             for column, pixels in enumerate((_fit(before, cell), change, _fit(after, cell))):
                 block.paste(Image.fromarray(pixels), (x0 + column * (size + _GAP), y))
-            word = {"create": "created", "remove": "removed"}.get(event.kind, "edited")
+            word = _WORDS[_appears_as(event)]
             color = dict(_KINDS)[word]
+            if event.kind == "swap":
+                word = "moved here" if word == "created" else "moved away"
             told = f"{word}, {event.area_px:,} px"
             if event.kind == "transition":  # the classes say more than the area, and there is no room for both
                 told = " to ".join(self.schema.names[index] for index in (event.from_class, event.to_class))
@@ -216,11 +219,10 @@ class ContactSheet:
 
 def _summary(sample: TimeSeries) -> str:
     """Return e.g. ``3 created, 2 removed, 4.1 % of the tile changed``."""
-    counts = {
-        word: sum(e.kind == kind for e in sample.events)
-        for kind, word in (("create", "created"), ("remove", "removed"))
-    }
-    other = len(sample.events) - sum(counts.values())
+    kinds = [event.kind for event in sample.events]
+    # A swap is two events: where the object was, and where it is.
+    counts = {"created": kinds.count("create"), "removed": kinds.count("remove"), "moved": kinds.count("swap") // 2}
+    other = kinds.count("transition")
     parts = [f"{n} {word}" for word, n in counts.items() if n] + ([f"{other} edited"] if other else [])
     changed = (sample.masks[1:] != sample.masks[:-1]).any(axis=0)
     height, width = changed.shape
@@ -234,6 +236,13 @@ def _largest(events: Sequence[ChangeEvent]) -> list[ChangeEvent]:
     heads = [e for i, e in enumerate(ranked) if e.kind not in kinds[:i]]
     chosen = (heads + [e for e in ranked if e not in heads])[:_CLOSE_UPS]
     return [e for e in ranked if e in chosen]
+
+
+def _appears_as(event: ChangeEvent) -> EventKind:
+    """Return the kind an event looks like: an object that moved is gone at one place and new at the other."""
+    if event.kind != "swap":
+        return event.kind
+    return "remove" if event.placement is None else "create"
 
 
 def _percent(change: BoolArray) -> str:
@@ -251,9 +260,10 @@ def _kind_map(sample: TimeSeries, t: int) -> UInt8Array:
         r0, c0, r1, c1 = event.bbox
         box = (slice(r0, r1), slice(c0, c1))
         # Boxes overlap; the class tells whose pixel it is.
-        if event.kind == "create":
+        appears = _appears_as(event)
+        if appears == "create":
             kinds[box][changed[box] & (post[box] == event.to_class)] = 1
-        elif event.kind == "remove":
+        elif appears == "remove":
             kinds[box][changed[box] & (pre[box] == event.from_class)] = 2
     return kinds
 
