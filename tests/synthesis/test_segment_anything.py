@@ -54,7 +54,7 @@ def test_masks_fall_where_the_model_puts_them(tiny_sam) -> None:
     logits = torch.full((2, 64, 64), -9.0)
     logits[0, 8:12, 16:24] = 9.0  # of the padded image, 64 px, of which the upper half is image
     logits[1, 8:12, 16:24] = 9.0
-    (found,) = sam._sure(logits, torch.tensor([0.9, 0.5]), (100, 200))
+    (found,) = sam._sure(logits, torch.tensor([0.9, 0.5]), (100, 200), (64, 1000))
     score, (rows, cols), mask = found
     assert score == pytest.approx(0.9)
     assert abs(rows.start - 25) <= 2 and abs(rows.stop - 37) <= 2

@@ -94,7 +94,7 @@ def test_segment_anything(photos, tmp_path, make_recipe, monkeypatch) -> None:
         def __init__(self, model: str, device: str) -> None:
             asked.append((model, device))
 
-        def __call__(self, image: np.ndarray) -> np.ndarray:
+        def __call__(self, image: np.ndarray, gsd_m: float | None) -> np.ndarray:
             numbers = np.zeros(image.shape[:2], np.int32)
             numbers[40:70, 40:70] = 1
             return numbers
