@@ -4,8 +4,8 @@
 
 A building is a connected component of the building class of at least 64 px. It is found when a proposal covers it with
 an intersection over union of 0.5. ``ceiling`` is the same for all regions of all scales: what a perfect choice finds.
-``--fit`` fits the weights of the choice to the first folder and prints them; other folders are then unseen. ``--gsd`` is
-the ground sampling distance of scenes that do not tell theirs. Sizes are quartiles, in metres where that is known.
+``--fit`` fits the weights of the choice to the first folder and prints them; other folders are then unseen. ``--gsd``
+is the ground sampling distance of scenes that do not tell theirs. Sizes are quartiles, in metres where that is known.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def measure(name, scenes, gsd_m):
         built += [area for area in np.bincount(scene.instances.ravel())[1:].tolist() if area >= SMALLEST_PX]
     covered = sum(areas) / (megapixels * 2**20)
     return (
-        f"| {name} | {f'{gsd_m:.2f}' if gsd_m else '?'} | {len(scenes)} | {len(built)} | {found / len(built):.2f} | {within / len(built):.2f} "
+        f"| {name} | {f'{gsd_m:.2f}' if gsd_m else '?'} | {len(scenes)} | {len(built)} "
+        f"| {found / len(built):.2f} | {within / len(built):.2f} "
         f"| {len(areas) / len(scenes):.0f} | {covered:.0%} | {sizes(areas, gsd_m)} | {sizes(built, gsd_m)} "
         f"| {seconds / megapixels:.2f} |"
     )
@@ -116,8 +117,8 @@ def main() -> None:
             print(f"weights {pseudo_masks.WEIGHTS}\n")
         if not number:
             print(
-                "| set | m per px | tiles | buildings | recall@0.5 | ceiling | regions per tile | covered | region sizes "
-                "| building sizes | s per 1024² |\n"
+                "| set | m per px | tiles | buildings | recall@0.5 | ceiling | regions per tile | covered "
+                "| region sizes | building sizes | s per 1024² |\n"
                 "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
             )
         name = text.partition(":")[0].rstrip("/").rpartition("/")[2]

@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from changen_cli.core.types import BoolArray, Int32Array, Scene, UInt8Array
 from changen_cli.core.proposals import PROPOSALS, object_sizes_px
+from changen_cli.core.types import BoolArray, Int32Array, Scene, UInt8Array
 from changen_cli.sources.merge_tree import RegionTree, build_tree
 
 Proposer = Callable[[UInt8Array, float | None], Int32Array]
-"""From an image uint8 ``[H, W, 3]`` and its ground sampling distance in metres per pixel, None where it is not known, to
-object numbers int32 ``[H, W]``: 0 where none, else 1..N."""
+"""From an image uint8 ``[H, W, 3]`` and its metres per pixel, None where they are not known, to object numbers int32
+``[H, W]``: 0 where none, else 1..N."""
 
 WEIGHTS = (-38.2, 5.35, -0.323, 0.934, 9.01, 1.47, -0.0684)
 """Of :func:`features`, in the log-odds of a region being a building: a logistic fit to 61 tiles of Dubai

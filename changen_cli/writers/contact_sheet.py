@@ -230,10 +230,10 @@ def _summary(sample: TimeSeries) -> str:
 
 
 def _largest(events: Sequence[ChangeEvent]) -> list[ChangeEvent]:
-    """Return the largest events, largest first; the largest of every kind is always among them."""
+    """Return the largest events, largest first; that of every kind is always among them, both places of a swap."""
     ranked = sorted(events, key=lambda e: (-e.area_px, e.time_index, e.object_id))
-    kinds = [e.kind for e in ranked]
-    heads = [e for i, e in enumerate(ranked) if e.kind not in kinds[:i]]
+    kinds = [(e.kind, _appears_as(e)) for e in ranked]
+    heads = [e for i, e in enumerate(ranked) if kinds[i] not in kinds[:i]]
     chosen = (heads + [e for e in ranked if e not in heads])[:_CLOSE_UPS]
     return [e for e in ranked if e in chosen]
 

@@ -45,6 +45,25 @@ def test_creation_on_request(photos, tmp_path, make_recipe) -> None:
     assert set(generate(recipe).statistics["events"]) == {"create"}
 
 
+def test_regions_swap_places_with_ground(photos, tmp_path, make_recipe) -> None:
+    out = tmp_path / "out"
+    events = {"kinds": ("remove", "swap"), "change_area": "12%"}
+    made = generate(make_recipe(photos, output={"path": str(out)}, events=events, synthesis={"unchanged": "exact"}))
+    assert set(made.statistics["events"]) == {"remove", "swap"}
+    for row in rows(out):
+        before, after = load(out, row["t1_mask_file_name"]), load(out, row["t2_mask_file_name"])
+        change = load(out, row["change_mask_file_name"]) > 0
+        assert np.array_equal(change, before != after)
+        logged = [json.loads(text) for text in (out / "train" / row["events_file"]).read_text().splitlines()]
+        assert sum(event["area_px"] for event in logged) == change.sum()
+        swaps = [event for event in logged if event["kind"] == "swap"]
+        for gone, here in zip(swaps[::2], swaps[1::2], strict=True):
+            assert gone["object_id"] == here["object_id"] == here["source_object"]
+            assert (gone["from_name"], gone["to_name"]) == ("object", "none")
+            assert (here["from_name"], here["to_name"]) == ("none", "object")
+    assert "object removal and object relocation" in (out / "README.md").read_text()
+
+
 def test_a_flat_image_gives_a_series_without_change(tmp_path, make_recipe) -> None:
     source = tmp_path / "flat"
     source.mkdir()
