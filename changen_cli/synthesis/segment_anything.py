@@ -6,15 +6,22 @@ transformers' own processors: those need torchvision.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from scipy import ndimage
 
 from changen_cli.core.errors import ModelError
+from changen_cli.core.files import sha256
+from changen_cli.core.manifest import ModelRecord
 from changen_cli.core.proposals import object_sizes_px
 from changen_cli.core.types import BoolArray, Int32Array, UInt8Array
+from changen_cli.synthesis.hub import Files, find_segmenter
 
 # Of the images the model was trained on (ImageNet), in 0..255.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -33,6 +40,9 @@ class SegmentAnything:
         points_per_side: Points of the grid along each side of the image.
         least_iou: Least quality the model must expect of a mask.
         least_stability: Least intersection over union of the mask cut off 1 above and 1 below the usual logit.
+
+    Attributes:
+        record: What the manifest says of the model.
 
     Raises:
         ModelError: When transformers is missing or the model cannot be loaded.
@@ -53,13 +63,15 @@ class SegmentAnything:
         except ImportError:
             raise ModelError("--proposals sam needs transformers", "pip install 'changen[sam]'") from None
         logging.disable_progress_bar()  # the command has its own
+        files = find_segmenter(model)
         try:
-            self.model: Any = SamModel.from_pretrained(model).to(device).eval()
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            self.model: Any = SamModel.from_pretrained(files.folder).to(device).eval()
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise ModelError(
                 f"{model} cannot be loaded as a Segment Anything model: {reason}", "Give --sam-model a path or Hub id"
             ) from error
+        self.record = _record(files)
         self.device = device
         self.points_per_side, self.least_iou, self.least_stability = points_per_side, least_iou, least_stability
 
@@ -138,6 +150,36 @@ class SegmentAnything:
             where = ndimage.find_objects(mask.astype(np.uint8))[0]
             found.append((score, where, mask[where].copy()))
         return found
+
+
+def _record(files: Files) -> ModelRecord:
+    """Identity and licence of a model; several weight files have one hash over theirs."""
+    hashes = {name: sha256(files.folder / name) for name in files.names if name.endswith((".safetensors", ".bin"))}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in hashes.items())
+    several = len(hashes) > 1
+    return ModelRecord(
+        id=files.id,
+        sha256=hashlib.sha256(lines.encode()).hexdigest() if several else next(iter(hashes.values())),
+        architecture="Segment Anything",
+        license=_license(files),
+        facts=({"files": hashes} if several else {}) | ({"revision": files.revision} if files.revision else {}),
+    )
+
+
+def _license(files: Files) -> str:
+    """The licence by the head of the model card, else by the configuration, else "not stated"."""
+    import yaml
+
+    card = files.folder / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if "README.md" in files.names else ""
+    head = re.match(r"---\s*\n(.*?)\n---\s*\n", text, re.DOTALL)
+    config = json.loads((files.folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        told = yaml.safe_load(head[1]) if head else None
+    except yaml.YAMLError:
+        told = None
+    return next((str(facts["license"]) for facts in (told, config) if isinstance(facts, dict) and facts.get("license")),
+                "not stated")  # fmt: skip
 
 
 def _resized(shape: tuple[int, int], side: int) -> tuple[int, int]:

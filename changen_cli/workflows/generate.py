@@ -21,7 +21,7 @@ from changen_cli.core.manifest import Manifest, Status, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import EventKind, Exemplar, Skip, Texture, TimeSeries, UInt8Array
-from changen_cli.workflows.ledger import UNCHANGED, Ledger, card_facts, labels_note
+from changen_cli.workflows.ledger import UNCHANGED, Ledger, card_facts, labels_note, proposals_record
 from changen_cli.workflows.plans import (
     Plan,
     drawable_anywhere,
@@ -163,15 +163,17 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     textures = build_textures(source) if recipe.events.transitions else []
     for line in _transitions(source, recipe, textures):
         progress.note(line)
+    proposer = proposals_record(source)
     manifest = new_manifest(
         recipe,
         source={
             "layout": source.layout,
             "classes": list(source.schema.names),
             "description": source.describe(),
-            "labels": labels_note(recipe, source.schema),
+            "labels": labels_note(recipe, source),
             "event_kinds": list(kinds),
-        },
+        }
+        | ({"proposals_model": proposer.model_dump()} if proposer else {}),
         model=model,
         unchanged_pixels=UNCHANGED[recipe.synthesis.unchanged],
         device=compute.device,
@@ -203,7 +205,7 @@ def _roles(source: Source, recipe: Recipe, kinds: tuple[EventKind, ...]) -> str:
     """Say which classes change and which are never built on."""
     names = source.schema.names
     if source.schema.class_agnostic:
-        return f"changes: {names[1]} ({', '.join(kinds)}); masks are {labels_note(recipe, source.schema)}"
+        return f"changes: {names[1]} ({', '.join(kinds)}); masks are {labels_note(recipe, source)}"
     barred = ", ".join(names[index] for index in source.schema.forbidden_ids) or "no class is named like road or water"
     building = source.schema.building_id
     return f"changes: {names[building] if building is not None else 'nothing'}; never built on: {barred}"
@@ -321,7 +323,7 @@ class _Run:
             result.preview = self.sheet.save(self.output / "preview.png")
             from changen_cli.writers.card import write_card
 
-            write_card(self.output, card_facts(self.recipe, self.source.schema, self.manifest))
+            write_card(self.output, card_facts(self.recipe, self.source, self.manifest))
             self.manifest.status = status
         finally:
             self.manifest.save(self.output)

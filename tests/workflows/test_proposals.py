@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -129,3 +131,17 @@ def test_segment_anything(photos, tmp_path, make_recipe, monkeypatch) -> None:
     assert generate(recipe).statistics["events"] == {"remove": 2}
     assert asked == [("some/sam", "cpu")]
     assert "(Segment Anything, some/sam)" in manifest(out)["source"]["labels"]
+
+
+def test_the_segmentation_model_is_recorded(photos, tiny_sam, tmp_path, make_recipe) -> None:
+    """A real one, with random weights: it is sure of nothing, and still says what it is."""
+    model = shutil.copytree(tiny_sam, tmp_path / "sam")
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    out = tmp_path / "out"
+    source = {"proposals": "sam", "sam_model": str(model)}
+    generate(make_recipe(photos, output={"path": str(out)}, source=source, limit=1))
+    record = manifest(out)["source"]["proposals_model"]
+    assert record["sha256"] == hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    assert record["license"] == "apache-2.0"
+    card = (out / "README.md").read_text()
+    assert f"class-agnostic object proposals (Segment Anything, {model}, licence apache-2.0)" in card
