@@ -36,7 +36,7 @@ def date_job(plan: Plan, recipe: Recipe):
     return DateJob(
         image=plan.scene.image,
         masks=plan.series.masks[:2],
-        instances=plan.series.instances[0],
+        instances=plan.series.instances[:2],
         events=plan.series.events,
         scene_id=plan.scene.id,
         seed=recipe.seed,

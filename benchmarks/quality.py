@@ -184,7 +184,7 @@ def date_job(plan: Plan) -> DateJob:
     """The first step of a sample."""
     series = plan.series
     return DateJob(
-        plan.scene.image, series.masks[:2], series.instances[0], first_events(plan), plan.scene.id, 0,
+        plan.scene.image, series.masks[:2], series.instances[:2], first_events(plan), plan.scene.id, 0,
         (plan.scene.id, plan.variant, 1),
     )  # fmt: skip
 

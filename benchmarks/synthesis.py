@@ -247,7 +247,7 @@ def build_cases(mini: str) -> tuple[list[Case], np.ndarray, float]:
     synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library)
     series = plan.series
     job = DateJob(
-        scene.image, series.masks[:2], series.instances[0], series.events, scene.id, recipe.seed, (scene.id, 0, 1)
+        scene.image, series.masks[:2], series.instances[:2], series.events, scene.id, recipe.seed, (scene.id, 0, 1)
     )
     _, tasks = synthesiser._prepare(0, job)
     area = np.zeros((*scene.image.shape[:2], 1), np.float32)

@@ -25,7 +25,7 @@ from changen_cli.core.transitions import DEFAULT_TRANSITIONS, TransitionTable, l
 
 Layout = Literal["xbd", "pairs", "images"]
 RatedKind = Literal["create", "remove", "grow"]
-EventName = Literal["create", "remove", "transition", "grow", "alter", "damage"]
+EventName = Literal["create", "remove", "swap", "transition", "grow", "alter", "damage"]
 
 
 class _Section(BaseModel):

@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 GeoTransform = tuple[float, float, float, float, float, float]
 """Affine coefficients ``(a, b, c, d, e, f)``: x = a*col + b*row + c, y = d*col + e*row + f (rasterio order)."""
 
-EventKind = Literal["create", "remove", "transition", "grow", "alter", "damage"]
+EventKind = Literal["create", "remove", "swap", "transition", "grow", "alter", "damage"]
 
 IGNORE = 255
 """Semantic mask value of pixels whose class is unknown. It never changes and is never a target."""
@@ -278,7 +278,8 @@ class ChangeEvent:
         area_px: Number of changed pixels.
         polygon: WKT in pixel coordinates ``(col row)`` along pixel edges; filling it gives exactly the changed pixels.
         from_areas_px: Changed pixels by class before.
-        placement: For a creation, and for ground that became a building, the exemplar and its placement.
+        placement: For a creation, for ground that became a building, and for the new place of an object that moved: the
+            exemplar and its placement.
         stage: Of a building under construction: ``"cleared"``, ``"foundation"`` or ``"roof"``; of an altered one
             ``"extended"`` or ``"torn"``.
         split_into: Ids of further objects it left when a part of it went; the largest keeps its own.

@@ -21,12 +21,14 @@ from changen_cli.events.objects import change_objects, remove
 from changen_cli.events.outlines import image_edges
 from changen_cli.events.state import EventRules, SeriesState, start_series
 from changen_cli.events.step import TOLERANCE, Step
+from changen_cli.events.swaps import swap
 
 # Each process serves its kinds. Transitions come last: parts of regions can be cut to end a step exactly.
 _PROCESSES: tuple[tuple[frozenset[EventKind], Callable[[Step], None]], ...] = (
     (frozenset({"damage"}), damage),
     (frozenset({"create", "remove"}), change_objects),
     (frozenset({"alter"}), alter),
+    (frozenset({"swap"}), swap),
     (frozenset({"grow"}), grow),
     (frozenset({"transition"}), transition),
 )
@@ -111,7 +113,7 @@ def simulate_step(
     reached = step.used_px / state.mask.size
     met = abs(reached - asked) <= TOLERANCE * asked
     notes = [*([] if met else step.shortages), *step.remarks]
-    if step.removed and len(step.removed) == len(state.objects):
+    if step.removed and not len(step.added.without(step.removed)):
         notes = [*notes, f"the last {rules.schema.building_name} was removed"]
     report = StepReport(state.time_index, asked, reached, met, "; ".join(notes), step.transitions)
     return step.finish(), step.events, report

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from changen_cli.core.errors import SceneError, UsageError
+from changen_cli.core.proposals import PROPOSALS
 from changen_cli.core.types import ClassSchema, Scene, Skip
 from changen_cli.sources.candidates import (
     Candidate,
@@ -128,8 +129,6 @@ class Source:
         Args:
             propose: Finds the objects of one image.
         """
-        from changen_cli.sources.pseudo_masks import PROPOSALS
-
         source = copy(self)
         source.schema, source.propose = PROPOSALS, propose
         return source

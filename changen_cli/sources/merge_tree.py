@@ -22,8 +22,8 @@ IntArray = npt.NDArray[np.int64]
 Borders = dict[tuple[int, int], tuple[int, float]]
 """For every two neighbours, the lower number first: length in pixel edges, and summed colour difference."""
 
-_SMOOTHING_PX = 1.5
-_SCALE = 1.0  # of felzenszwalb, on Lab colours divided by 100
+_SMOOTHING_PX = 1.2
+_SCALE = 0.5  # of felzenszwalb, on Lab colours divided by 100
 _SMALLEST_LEAF_PX = 30
 _STEP_PX = 2  # colours are compared this far apart across a border: a smoothed edge is about as wide
 
@@ -74,16 +74,19 @@ def build_tree(image: UInt8Array) -> RegionTree:
         The regions; the same for the same image, always.
     """
     from skimage.color import rgb2lab
+    from skimage.measure import label
     from skimage.segmentation import felzenszwalb
 
     lab = rgb2lab(image).astype(np.float32)
     lab = ndimage.gaussian_filter(lab, (_SMOOTHING_PX, _SMOOTHING_PX, 0))
-    leaves = felzenszwalb(lab / 100, scale=_SCALE, sigma=0, min_size=_SMALLEST_LEAF_PX).astype(np.int64)
+    leaves = felzenszwalb(lab / 100, scale=_SCALE, sigma=0, min_size=_SMALLEST_LEAF_PX)
+    # Pixels that touch at a corner only are no one piece, here and wherever objects are looked at.
+    leaves = label(leaves, background=-1, connectivity=1).astype(np.int64) - 1
     count = int(leaves.max()) + 1
     borders = _borders(leaves, lab)
     pixels = np.bincount(leaves.ravel(), minlength=count)
     colours = np.stack([np.bincount(leaves.ravel(), band.ravel(), count) for band in np.moveaxis(lab, -1, 0)], axis=1)
-    parts, shared = _merge(pixels.tolist(), colours.tolist(), borders)
+    parts, shared = _merge(pixels.tolist(), (colours / pixels[:, None]).tolist(), borders)
     sums = np.concatenate([_moments(leaves, count), _rims(leaves, count, borders)], axis=1)
     sums = np.concatenate([sums, np.empty((len(parts), sums.shape[1]))])
     for index, (first, second) in enumerate(parts):
@@ -132,8 +135,10 @@ def _rims(leaves: IntArray, count: int, borders: Borders) -> FloatArray:
     """Pixel edges on the image border, rim length and summed colour difference across the rim; float64 ``[L, 3]``."""
     rims = np.zeros((count, 3))
     rims[:, 0] = np.bincount(np.concatenate([leaves[0], leaves[-1], leaves[:, 0], leaves[:, -1]]), minlength=count)
-    for pair, border in borders.items():
-        rims[list(pair), 1:] += border
+    pairs = np.array(list(borders), dtype=np.int64).reshape(-1, 2)
+    for column, measure in enumerate(np.array(list(borders.values())).reshape(-1, 2).T, start=1):
+        for side in pairs.T:
+            rims[:, column] += np.bincount(side, measure, count)
     return rims
 
 
@@ -141,6 +146,11 @@ def _merge(
     areas: list[int], colours: list[list[float]], borders: Borders
 ) -> tuple[list[tuple[int, int]], list[tuple[int, float]]]:
     """Merge the cheapest pair of neighbours until none is left.
+
+    Args:
+        areas: Pixels of every leaf.
+        colours: Its mean colour.
+        borders: Between neighbours.
 
     Returns:
         For every merged region its two parts; and twice the length and twice the colour difference of the border that
@@ -154,10 +164,12 @@ def _merge(
     def cost(first: int, second: int) -> float:
         area, other = areas[first], areas[second]
         length, contrast = neighbours[first][second]
-        apart = math.dist([a / area for a in colours[first]], [b / other for b in colours[second]])
+        apart = math.dist(colours[first], colours[second])
         # Small ones first, as in Ward's clustering; what shares most of its rim with a neighbour belongs to it.
         embedded = length / min(rims[first], rims[second])
-        return (apart + contrast / length) * math.sqrt(area * other / (area + other) / embedded)
+        # What merges into something ragged waits: roofs are compact.
+        ragged = (rims[first] + rims[second] - 2 * length) / (4 * math.sqrt(area + other))
+        return (apart + contrast / length) * math.sqrt(area * other / (area + other) / embedded * ragged)
 
     heap = [(cost(*pair), *pair) for pair in borders]
     heapq.heapify(heap)
@@ -174,7 +186,8 @@ def _merge(
         parts.append((first, second))
         shared.append((2 * length, 2 * contrast))
         areas.append(areas[first] + areas[second])
-        colours.append([a + b for a, b in zip(colours[first], colours[second], strict=True)])
+        share = areas[first] / areas[merged]
+        colours.append([share * a + (1 - share) * b for a, b in zip(colours[first], colours[second], strict=True)])
         rims.append(rims[first] + rims[second] - 2 * length)
         alive[first] = alive[second] = False
         alive.append(True)

@@ -13,60 +13,61 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from changen_cli.core.types import BoolArray, ClassSchema, Int32Array, Scene, UInt8Array
+from changen_cli.core.proposals import PROPOSALS, object_sizes_px
+from changen_cli.core.types import BoolArray, Int32Array, Scene, UInt8Array
 from changen_cli.sources.merge_tree import RegionTree, build_tree
 
-PROPOSALS = ClassSchema(("none", "object"), class_agnostic=True)
-"""The classes of proposed masks: 0 where nothing was found, 1 some object."""
+Proposer = Callable[[UInt8Array, float | None], Int32Array]
+"""From an image uint8 ``[H, W, 3]`` and its metres per pixel, None where they are not known, to object numbers int32
+``[H, W]``: 0 where none, else 1..N."""
 
-Proposer = Callable[[UInt8Array], Int32Array]
-"""From an image uint8 ``[H, W, 3]`` to object numbers int32 ``[H, W]``: 0 where none, else 1..N."""
-
-SMALLEST_PX = 64
-LARGEST_SHARE = 0.05
-"""Of the image; what is larger is ground more often than an object."""
-
-WEIGHTS = (-28.0, 2.39, -0.116, 2.56, 6.76, 1.7, -0.0887)
+WEIGHTS = (-38.2, 5.35, -0.323, 0.934, 9.01, 1.47, -0.0684)
 """Of :func:`features`, in the log-odds of a region being a building: a logistic fit to 61 tiles of Dubai
 (``benchmarks/proposals.py --fit``)."""
+FITTED_GSD_M = 0.15
+"""At this ground sampling distance the sizes the weights expect, in pixels, are those of buildings elsewhere."""
 THRESHOLD = 0.02
 """Least probability of a proposal. Low, because most objects are no buildings and most regions no objects."""
+_SIZE_POWER = 0.25
+"""How much more a larger region counts: a little, or every roof would be taken in pieces."""
 
 
-def features(tree: RegionTree) -> npt.NDArray[np.float64]:
+def features(tree: RegionTree, gsd_m: float | None = None) -> npt.NDArray[np.float64]:
     """What tells objects from other regions; float64 ``[N, 7]``: constant, size, shape and contrast at the rim.
 
-    Contrast counts half as it is and half relative to that of the image's other rims: hazy images have objects too, and
-    glaring ones do not have so many more.
+    Size is that on the ground where the ground sampling distance is known. Contrast counts half as it is and half
+    relative to that of the image's other rims: hazy images have objects too, and glaring ones do not have so many more.
     """
     leaves = slice(len(tree.area_px) - len(tree.parts))
     usual = np.average(tree.contrast[leaves], weights=np.sqrt(tree.area_px[leaves]))
     contrast = tree.contrast / np.sqrt(max(usual, 1.0))
-    size = np.log(tree.area_px)
+    size = np.log(tree.area_px * (gsd_m / FITTED_GSD_M) ** 2) if gsd_m else np.log(tree.area_px)
     shape = np.minimum(tree.fill, 1.05), tree.compactness
     return np.stack([np.ones_like(size), size, size**2, *shape, contrast, contrast**2], axis=1)
 
 
-def eligible(tree: RegionTree) -> BoolArray:
+def eligible(tree: RegionTree, gsd_m: float | None = None) -> BoolArray:
     """Regions of a size objects have; bool ``[N]``."""
-    return (tree.area_px >= SMALLEST_PX) & (tree.area_px <= LARGEST_SHARE * tree.leaves.size)
+    least_px, most_px = object_sizes_px(tree.leaves.size, gsd_m)
+    return (tree.area_px >= least_px) & (tree.area_px <= most_px)
 
 
-def propose_regions(image: UInt8Array) -> Int32Array:
+def propose_regions(image: UInt8Array, gsd_m: float | None = None) -> Int32Array:
     """Find regions that look like objects: compact, homogeneous, of a building's size, with contrast at the rim.
 
     Of all regions of all scales those are taken that do not overlap and whose probabilities of being an object, as far
-    as they exceed a threshold, have the largest sum.
+    as they exceed a threshold and weighted a little by size, have the largest sum.
 
     Args:
         image: uint8 ``[H, W, 3]``, RGB.
+        gsd_m: Metres per pixel; None where it is not known.
 
     Returns:
         int32 ``[H, W]``: 0 where nothing was found, else the region's number 1..N. The same for the same image, always.
     """
     tree = build_tree(image)
-    probability = 1 / (1 + np.exp(-(features(tree) @ np.asarray(WEIGHTS))))
-    gain = np.where(eligible(tree), probability - THRESHOLD, 0.0)
+    probability = 1 / (1 + np.exp(-(features(tree, gsd_m) @ np.asarray(WEIGHTS))))
+    gain = np.where(eligible(tree, gsd_m), (probability - THRESHOLD) * tree.area_px**_SIZE_POWER, 0.0)
     return tree.paint(_choose(gain, tree))
 
 
@@ -85,7 +86,7 @@ def with_proposals(scene: Scene, propose: Proposer) -> Scene:
 
     assert scene.mask is not None
     unknown = scene.mask == PROPOSALS.ignore_index
-    instances, _ = compact_instances(np.where(unknown, np.int32(0), propose(scene.image)))
+    instances, _ = compact_instances(np.where(unknown, np.int32(0), propose(scene.image, scene.gsd_m)))
     mask = np.where(unknown, scene.mask, instances > 0).astype(np.uint8)
     notes = {**scene.notes, "proposals": int(instances.max(initial=0))}
     return replace(scene, mask=mask, instances=instances, notes=notes)

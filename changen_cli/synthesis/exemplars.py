@@ -188,7 +188,7 @@ class ExemplarStart:
         if filled:
             holes = [
                 removal_hole(image, instances, event, buildings)
-                if event.kind == "remove" or event.from_class in schema.building_ids
+                if event.kind != "transition" or event.from_class in schema.building_ids
                 else transition_hole(masks, event)
                 for event in filled
             ]
@@ -196,7 +196,7 @@ class ExemplarStart:
                 touched[where] |= hole
             filler = GroundFiller(canvas, masks[1], buildings, touched, schema.ground_ids)
             for event, (where, hole) in zip(filled, holes, strict=True):
-                if event.kind in ("remove", "alter", "damage"):
+                if event.kind in ("remove", "swap", "alter", "damage"):
                     below = filler.prevailing(where) if event.kind == "damage" else event.to_class
                     filler.fill(where, hole, filler.ground(below, int(hole.sum())), rng)
                 else:

@@ -152,6 +152,29 @@ def find_autoencoder(reference: str) -> Files:
     )
 
 
+def find_segmenter(reference: str) -> Files:
+    """Find a model of transformers: a folder with ``config.json`` and weights, or the Hub id of one.
+
+    Returns:
+        The files: the configuration, the weights, and the model card where there is one.
+
+    Raises:
+        ModelError: Naming the reference, why it cannot be found, and what to do.
+    """
+    return _locate(reference, select_segmenter, "segmentation model", "config.json beside model.safetensors")
+
+
+def select_segmenter(names: Sequence[str]) -> list[str]:
+    """Pick configuration, weights (one file, or all shards of them) and card of a model of transformers."""
+    shards = sorted(name for name in names if re.fullmatch(r"model-\d+-of-\d+\.safetensors", name))
+    whole = bool(shards) and len(shards) == int(shards[0].split("-")[-1].split(".")[0])
+    choices = (["model.safetensors"], ["model.safetensors.index.json", *shards] if whole else [], ["pytorch_model.bin"])
+    weights = next((choice for choice in choices if choice and set(choice) <= set(names)), None)
+    if weights is None or "config.json" not in names:
+        return []
+    return ["config.json", *weights, *(name for name in ("README.md",) if name in names)]
+
+
 def select_model(names: Sequence[str]) -> list[str]:
     """Pick the weights of a denoiser, safetensors before pickles, and the configuration beside them.
 

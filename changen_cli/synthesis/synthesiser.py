@@ -18,6 +18,7 @@ from changen_cli.core.damage import DAMAGE_STATES
 from changen_cli.core.landcover import class_number
 from changen_cli.core.seeding import derive_rng, derive_seed
 from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, Exemplar, Int32Array, Texture, UInt8Array
+from changen_cli.synthesis.contours import CONTOUR, contours
 from changen_cli.synthesis.exemplars import MARGIN_PX, ExemplarStart
 from changen_cli.synthesis.grain import match_grain
 from changen_cli.synthesis.pipeline import ChangenPipeline
@@ -64,7 +65,7 @@ class DateJob:
     Attributes:
         image: uint8 ``[H, W, 3]``, I_t.
         masks: uint8 ``[2, H, W]``, S_t and S_{t+1}.
-        instances: int32 ``[H, W]``, objects of date t.
+        instances: int32 ``[2, H, W]``, objects of date t and of date t+1.
         events: The step's events.
         scene_id: For colours and messages.
         seed: Recipe seed, and the names this date's draws derive from.
@@ -93,16 +94,19 @@ class _Task:
     seed: int
 
 
-def label_planes(mask: UInt8Array, schema: ClassSchema, model_config: Any) -> FloatArray:
+def label_planes(
+    mask: UInt8Array, schema: ClassSchema, model_config: Any, objects: Int32Array | None = None
+) -> FloatArray:
     """Translate a semantic mask into the planes a denoiser was trained on, matching classes by what they are called.
 
     Class-agnostic proposals say nothing of what lies there: they are the null label, unless the model was trained
-    on them.
+    on them, or on the contours of objects.
 
     Args:
         mask: uint8 ``[H, W]``, ids of ``schema``.
         schema: The mask's classes.
         model_config: The denoiser's configuration: ``classes`` and ``unknown_plane``.
+        objects: int32 ``[H, W]``, object numbers of the same date, for models whose classes name contours.
 
     Returns:
         float32 ``[K, H, W]`` in {0, 1}.
@@ -121,6 +125,8 @@ def label_planes(mask: UInt8Array, schema: ClassSchema, model_config: Any) -> Fl
         # Labelled, but none of the model's classes. Pixels without a label have no plane: the null label.
         unlabelled = np.isin(mask, (schema.ignore_index, *schema.unknown_ids)) | schema.class_agnostic
         planes.append(~unlabelled & ~np.any(planes, axis=0))
+    if CONTOUR in names and objects is not None:
+        planes[names.index(CONTOUR)] = contours(objects)
     return np.stack(planes).astype(np.float32)
 
 
@@ -214,7 +220,7 @@ class Synthesiser:
         if self.settings.start == "exemplar":
             rng = derive_rng(job.seed, *job.names, "exemplar")
             start, touched = self.exemplars.start(
-                job.image, job.masks, job.instances, job.events, self.schema, job.scene_id, rng
+                job.image, job.masks, job.instances[0], job.events, self.schema, job.scene_id, rng
             )
             area |= ndimage.binary_dilation(touched, iterations=2)
             canvas = start.copy()
@@ -223,7 +229,7 @@ class Synthesiser:
         multiple = self._window_multiple(self.pipeline)
         plan = plan_windows if self.settings.extent == "windows" else full_window
         windows = plan(area, multiple=multiple)
-        planes = label_planes(after, self.schema, self.pipeline.transformer.config)
+        planes = label_planes(after, self.schema, self.pipeline.transformer.config, job.instances[1])
         tasks = [
             _Task(
                 job=number,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from changen_cli.core.landcover import OPENEARTHMAP
-from changen_cli.core.types import IGNORE, BoolArray, UInt8Array
+from changen_cli.core.types import IGNORE, BoolArray, Int32Array, UInt8Array
 from changen_cli.training.tiles import TrainingTile
 
 FloatArray = npt.NDArray[np.float32]
@@ -23,9 +23,10 @@ def footprints(tiles: Sequence[TrainingTile], limit: int = 400) -> list[BoolArra
     """Collect object shapes to draw change areas from; simple polygons when no tile has buildings."""
     shapes: list[BoolArray] = []
     for tile in tiles:
-        objects, _ = ndimage.label(tile.classes == BUILDING)
-        for box in ndimage.find_objects(objects)[:20]:
-            crop = objects[box] > 0
+        objects = ndimage.label(tile.classes == BUILDING)[0] if tile.objects is None else tile.objects
+        boxes = [(number, box) for number, box in enumerate(ndimage.find_objects(objects), start=1) if box is not None]
+        for number, box in boxes[:20]:
+            crop = objects[box] == number
             if crop.sum() >= 64 and max(crop.shape) <= 160:
                 shapes.append(crop)
         if len(shapes) >= limit:
@@ -33,13 +34,16 @@ def footprints(tiles: Sequence[TrainingTile], limit: int = 400) -> list[BoolArra
     return shapes or [np.ones((24, 36), dtype=bool), np.ones((48, 20), dtype=bool)]
 
 
-def draw_change_area(classes: UInt8Array, shapes: Sequence[BoolArray], rng: np.random.Generator) -> BoolArray:
+def draw_change_area(
+    classes: UInt8Array, shapes: Sequence[BoolArray], rng: np.random.Generator, objects: Int32Array | None = None
+) -> BoolArray:
     """Draw a change area: objects with a margin, a region of a class, footprints, boxes, strips, or the whole crop.
 
     Args:
         classes: uint8 ``[H, W]`` of the crop, see :class:`~changen_cli.training.tiles.TrainingTile`.
         shapes: Footprints from :func:`footprints`.
         rng: Source of all randomness.
+        objects: int32 ``[H, W]``, object numbers of the crop; where there are any they stand in for the classes.
 
     Returns:
         bool ``[H, W]``, never empty.
@@ -48,7 +52,7 @@ def draw_change_area(classes: UInt8Array, shapes: Sequence[BoolArray], rng: np.r
     area = np.zeros((height, width), dtype=bool)
     kind = _KINDS[int(rng.choice(len(_KINDS), p=_SHARES))]
     if kind in ("objects", "regions"):
-        area = _pick(classes, kind, rng)
+        area = _pick(classes, kind, rng) if objects is None else _pick_numbered(objects, kind, rng)
     elif kind == "box":
         size = rng.integers(16, 97, size=2)
         row, col = (int(rng.integers(0, max(1, side - s))) for side, s in zip((height, width), size, strict=True))
@@ -81,6 +85,16 @@ def _pick(classes: UInt8Array, kind: str, rng: np.random.Generator) -> BoolArray
     if not count:
         return np.zeros(classes.shape, dtype=bool)
     chosen = rng.choice(np.arange(1, count + 1), size=min(count, int(rng.integers(1, most + 1))), replace=False)
+    return np.asarray(ndimage.binary_dilation(np.isin(objects, chosen), iterations=int(rng.integers(2, 9))))
+
+
+def _pick_numbered(objects: Int32Array, kind: str, rng: np.random.Generator) -> BoolArray:
+    """One to four objects, or one, with a margin; empty when there is none."""
+    present = np.setdiff1d(np.unique(objects), 0)
+    if not present.size:
+        return np.zeros(objects.shape, dtype=bool)
+    most = 4 if kind == "objects" else 1
+    chosen = rng.choice(present, size=min(present.size, int(rng.integers(1, most + 1))), replace=False)
     return np.asarray(ndimage.binary_dilation(np.isin(objects, chosen), iterations=int(rng.integers(2, 9))))
 
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import IGNORE, UInt8Array
+from changen_cli.core.types import IGNORE, Int32Array, UInt8Array
+from changen_cli.synthesis.contours import CONTOUR, contours
 from changen_cli.synthesis.models import save_model
 from changen_cli.synthesis.pipeline import ChangenPipeline
 from changen_cli.synthesis.schedulers import make_scheduler
@@ -66,13 +67,16 @@ class Batch:
     change: FloatArray
 
 
-def label_planes(classes: UInt8Array, model_config: Any, order: Sequence[str]) -> FloatArray:
+def label_planes(
+    classes: UInt8Array, model_config: Any, order: Sequence[str], objects: Int32Array | None = None
+) -> FloatArray:
     """Planes for the classes of a model, from class ids 1..8 in ``order``.
 
     Args:
         classes: uint8 ``[H, W]``: 1.. in ``order``, 0 none of them, 255 no label (no plane at all).
         model_config: The denoiser's ``classes`` and ``unknown_plane``.
         order: Names of ids 1, 2, ….
+        objects: int32 ``[H, W]``, object numbers, for a plane of contours.
 
     Returns:
         float32 ``[K, H, W]`` in {0, 1}.
@@ -81,7 +85,16 @@ def label_planes(classes: UInt8Array, model_config: Any, order: Sequence[str]) -
               for name in model_config["classes"]]  # fmt: skip
     if model_config["unknown_plane"]:
         planes.append((classes != IGNORE) & ~np.any(planes, axis=0))
+    if CONTOUR in model_config["classes"] and objects is not None:
+        planes[list(model_config["classes"]).index(CONTOUR)] = contours(objects)
     return np.stack(planes).astype(np.float32)
+
+
+def check_crop_size(crop_size: int, model: Denoiser, vae: Any) -> None:
+    """Raise UsageError unless crops of ``crop_size`` px can be denoised by the network, through ``vae`` if given."""
+    multiple = model.size_multiple * (1 if vae is None else 8)
+    if crop_size % multiple:
+        raise UsageError(f"crop size {crop_size} must be divisible by {multiple}")
 
 
 class DenoiserTask:
@@ -109,9 +122,7 @@ class DenoiserTask:
         vae: Any = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        multiple = model.size_multiple * (1 if vae is None else 8)
-        if settings.crop_size % multiple:
-            raise UsageError(f"crop size {settings.crop_size} must be divisible by {multiple}")
+        check_crop_size(settings.crop_size, model, vae)
         self.crops = Crops(tiles, settings.crop_size)
         if not self.crops.tiles:
             raise UsageError(f"no training tile is at least {settings.crop_size} px wide", "Give larger images")
@@ -131,12 +142,12 @@ class DenoiserTask:
 
         images, labels, changes = [], [], []
         for _ in range(size):
-            image, classes = crops.draw(rng)
-            changes.append(draw_change_area(classes, self.shapes, rng)[None].astype(np.float32))
+            image, classes, objects = crops.draw(rng)
+            changes.append(draw_change_area(classes, self.shapes, rng, objects)[None].astype(np.float32))
             if rng.random() < dropout:
-                classes = np.full_like(classes, IGNORE)
+                classes, objects = np.full_like(classes, IGNORE), None
             images.append(image)
-            labels.append(label_planes(classes, self.model.config, OPENEARTHMAP))
+            labels.append(label_planes(classes, self.model.config, OPENEARTHMAP, objects))
         return Batch(np.stack(images), np.stack(labels), np.stack(changes))
 
     def batch(self, rng: np.random.Generator, size: int) -> Batch:

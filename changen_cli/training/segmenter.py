@@ -124,7 +124,7 @@ class SegmenterTask:
             number = int(rng.choice(len(self._shares), p=self._shares))
             turned = self._turned[number].tiles and rng.random() < 0.5
             crops = self._turned[number] if turned else self._plain[number]
-            image, classes = crops.draw(rng)
+            image, classes, _ = crops.draw(rng)
             if turned:
                 image, classes = _turn(image, classes, self.crop_px, rng.uniform(0, 90))
             images.append(disturb(image, rng))

@@ -8,6 +8,7 @@ import torch
 
 from changen_cli.core.landcover import OPENEARTHMAP
 from changen_cli.core.seeding import derive_seed
+from changen_cli.synthesis.contours import CONTOUR
 from changen_cli.synthesis.hybrid import HybridRSDiT
 from changen_cli.synthesis.transformer import SIZES, RSDiT
 
@@ -31,22 +32,25 @@ _WIDTHS = {"S": (48, 96, 192), "B": (64, 128, 256), "L": (96, 192, 384), "XL": (
 assert set(get_args(Size)) == {"mini", *SIZES}
 
 
-def new_denoiser(size: Size, codec: Codec, seed: int, **settings: Any) -> Denoiser:
+def new_denoiser(size: Size, codec: Codec, seed: int, *, of_contours: bool = False, **settings: Any) -> Denoiser:
     """Create an untrained denoiser with weights drawn from ``seed`` only.
 
     Pixels are denoised by the convolutional hybrid, latents by RS-DiT as published plus the condition channels: the
-    known sample around the change, and the change area. All know OpenEarthMap's classes and "none of these".
+    known sample around the change, and the change area. All know OpenEarthMap's classes and "none of these", unless
+    they are to know contours alone.
 
     Args:
         size: ``"mini"``, or a published size: depth, width and heads of the RS-DiT blocks.
         codec: ``"pixel"`` or ``"vae"``.
         seed: Seed of the weights.
+        of_contours: Whether its condition is the contours of objects, Changen2's self-supervised mode, and no classes.
         **settings: Further settings of the network.
     """
+    classes = (CONTOUR,) if of_contours else OPENEARTHMAP
     shared: dict[str, Any] = {
-        "classes": OPENEARTHMAP,
-        "unknown_plane": True,
-        "label_channels": len(OPENEARTHMAP) + 1,
+        "classes": classes,
+        "unknown_plane": not of_contours,
+        "label_channels": len(classes) + (not of_contours),
         "codec": codec,
     }
     depth, hidden, heads = SIZES.get(size, (MINI["depth"], MINI["hidden_size"], MINI["num_heads"]))

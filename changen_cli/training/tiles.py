@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ from PIL import Image
 from changen_cli.core.landcover import OPENEARTHMAP, class_number
 from changen_cli.core.recipe import Layout
 from changen_cli.core.seeding import derive_seed
-from changen_cli.core.types import IGNORE, ClassSchema, Skip, UInt8Array
+from changen_cli.core.types import IGNORE, ClassSchema, Int32Array, Scene, Skip, UInt8Array
+
+if TYPE_CHECKING:
+    from changen_cli.sources.pseudo_masks import Proposer
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -28,12 +31,22 @@ class TrainingTile:
         classes: uint8 ``[H, W]``: 1..8 OpenEarthMap's classes, 0 none of those the set tells apart, 255 no label.
         group: The place; validation splits go by place.
         max_reduction: Largest factor by which crops may be reduced; above 1 for imagery finer than usual.
+        objects: int32 ``[H, W]``, object numbers, for models of contours; None for others.
     """
 
     image: UInt8Array
     classes: UInt8Array
     group: str = ""
     max_reduction: float = 1.5
+    objects: Int32Array | None = None
+
+
+class Crop(NamedTuple):
+    """A piece of a tile: image float32 ``[3, size, size]`` in [-1, 1], classes and objects ``[size, size]``."""
+
+    image: FloatArray
+    classes: UInt8Array
+    objects: Int32Array | None
 
 
 def to_openearthmap(mask: UInt8Array | None, shape: tuple[int, int], schema: ClassSchema) -> UInt8Array:
@@ -76,7 +89,8 @@ class TilePool:
 
     def add(self, tile: TrainingTile) -> None:
         """Keep a tile."""
-        size = tile.image.nbytes + tile.classes.nbytes
+        arrays = _arrays(tile)
+        size = sum(array.nbytes for array in arrays.values())
         if self._used + size <= self.budget:
             self._used += size
             self._tiles.append(tile)
@@ -84,11 +98,11 @@ class TilePool:
         if self._file is None:
             self.spill.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.spill.open("wb")
-        self._file.write(tile.image.tobytes())
-        self._file.write(tile.classes.tobytes())
-        # Only the shapes are remembered: an array of one element repeated costs nothing.
-        shape = np.broadcast_to(np.uint8(0), tile.image.shape), np.broadcast_to(np.uint8(0), tile.classes.shape)
-        self._on_disk.append((self.spilled, replace(tile, image=shape[0], classes=shape[1])))
+        for array in arrays.values():
+            self._file.write(array.tobytes())
+        # Only types and shapes are remembered: an array of one element repeated costs nothing.
+        empty: dict[str, Any] = {name: np.broadcast_to(a.dtype.type(0), a.shape) for name, a in arrays.items()}
+        self._on_disk.append((self.spilled, replace(tile, **empty)))
         self.spilled += size
 
     def tiles(self) -> list[TrainingTile]:
@@ -98,10 +112,11 @@ class TilePool:
             self._file.flush()
             mapped = np.memmap(self.spill, dtype=np.uint8, mode="r")
             for start, tile in self._on_disk:
-                middle = start + tile.image.size
-                image = mapped[start:middle].reshape(tile.image.shape)
-                classes = mapped[middle : middle + tile.classes.size].reshape(tile.classes.shape)
-                found.append(replace(tile, image=image, classes=classes))
+                views: dict[str, Any] = {}
+                for name, array in _arrays(tile).items():
+                    views[name] = mapped[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+                    start += array.nbytes
+                found.append(replace(tile, **views))
         return found
 
     def close(self) -> None:
@@ -111,6 +126,12 @@ class TilePool:
             self.spill.unlink(missing_ok=True)
 
 
+def _arrays(tile: TrainingTile) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a tile by their names."""
+    arrays = {"image": tile.image, "classes": tile.classes, "objects": tile.objects}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
 def load_tiles(
     root: Path,
     classes: tuple[str, ...] | None,
@@ -118,6 +139,7 @@ def load_tiles(
     *,
     layout: Layout | None = None,
     max_reduction: float = 1.5,
+    propose: Proposer | None = None,
 ) -> tuple[int, list[Skip]]:
     """Read a folder into training tiles.
 
@@ -127,6 +149,8 @@ def load_tiles(
         pool: Where the tiles go.
         layout: Layout of the folder; detected when None.
         max_reduction: See :class:`TrainingTile`.
+        propose: Give the tiles objects, for models of contours: those of the masks, and where there are none what this
+            finds.
 
     Returns:
         The number of tiles, and what was skipped.
@@ -134,15 +158,29 @@ def load_tiles(
     from changen_cli.sources.folder import open_source
 
     source = open_source(root, layout=layout, classes=classes, res=None, upsample=False, bands=None)
+    if propose is not None and source.layout == "images":
+        source = source.proposing(propose)
     count, skipped = 0, []
     for item in source:
         if isinstance(item, Skip):
             skipped.append(item)
             continue
-        known = to_openearthmap(item.mask, item.image.shape[:2], source.schema)
-        pool.add(TrainingTile(item.image, known, f"{root.name}/{item.group}", max_reduction))
+        # Proposals say where something is, never what.
+        mask = None if source.schema.class_agnostic else item.mask
+        known = to_openearthmap(mask, item.image.shape[:2], source.schema)
+        objects = None if propose is None else _objects(item, source.schema)
+        pool.add(TrainingTile(item.image, known, f"{root.name}/{item.group}", max_reduction, objects))
         count += 1
     return count, skipped
+
+
+def _objects(scene: Scene, schema: ClassSchema) -> Int32Array:
+    """Object numbers of a scene, int32 ``[H, W]``; all 0 where nothing is known of objects."""
+    from changen_cli.events.footprints import scene_instances
+
+    if scene.mask is None or schema.building_id is None:
+        return np.zeros(scene.image.shape[:2], dtype=np.int32)
+    return scene_instances(scene, (schema.building_id,))
 
 
 def split_by_place(
@@ -184,27 +222,29 @@ class Crops:
         weights = np.sqrt([tile.classes.size for tile in self.tiles]) if self.tiles else np.ones(0)
         self._weights = weights / weights.sum() if self.tiles else weights
 
-    def draw(self, rng: np.random.Generator) -> tuple[FloatArray, UInt8Array]:
-        """One crop: float32 ``[3, size, size]`` in [-1, 1], and its classes ``[size, size]``."""
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Draw one crop."""
         tile = self.tiles[int(rng.choice(len(self.tiles), p=self._weights))]
-        image, classes = _cut(tile, self.size, rng)
+        image, *labels = _cut(tile, self.size, rng)
         scaled = image.astype(np.float32) / 127.5 - 1
         if self.jitter:
             scaled = vary_colours(scaled, rng)
-        return np.ascontiguousarray(scaled.transpose(2, 0, 1)), np.ascontiguousarray(classes)
+        classes, *objects = (np.ascontiguousarray(array) for array in labels)
+        return Crop(np.ascontiguousarray(scaled.transpose(2, 0, 1)), classes, objects[0] if objects else None)
 
 
-def _cut(tile: TrainingTile, size: int, rng: np.random.Generator) -> tuple[UInt8Array, UInt8Array]:
-    """Cut, reduce, flip and turn one crop of ``size`` pixels."""
+def _cut(tile: TrainingTile, size: int, rng: np.random.Generator) -> list[npt.NDArray[Any]]:
+    """Cut, reduce, flip and turn one crop of ``size`` pixels: image, classes, and objects if there are any."""
     side = int(min(*tile.classes.shape, round(size * np.exp(rng.uniform(0, np.log(tile.max_reduction))))))
     row, col = (int(rng.integers(0, extent - side + 1)) for extent in tile.classes.shape)
-    image, classes = (a[row : row + side, col : col + side] for a in (tile.image, tile.classes))
+    layers = [tile.image, tile.classes] + ([] if tile.objects is None else [tile.objects])
+    image, *labels = (layer[row : row + side, col : col + side] for layer in layers)
     if side != size:
         image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0))
-        classes = np.asarray(Image.fromarray(classes).resize((size, size), Image.Resampling.NEAREST))
+        labels = [np.asarray(Image.fromarray(a).resize((size, size), Image.Resampling.NEAREST)) for a in labels]
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    image, classes = np.rot90(image, turns), np.rot90(classes, turns)
-    return (image[:, ::-1], classes[:, ::-1]) if flip else (image, classes)
+    turned = [np.rot90(layer, turns) for layer in (image, *labels)]
+    return [layer[:, ::-1] for layer in turned] if flip else turned
 
 
 def vary_colours(image: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -104,7 +104,7 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
     job = DateJob(
         image=scene.image,
         masks=plan.series.masks[:2],
-        instances=plan.series.instances[0],
+        instances=plan.series.instances[:2],
         events=[event for event in plan.series.events if event.time_index == 0],
         scene_id=scene.id,
         seed=recipe.seed,

@@ -33,7 +33,7 @@ def synthesise_batch(
             DateJob(
                 image=dates[-1],
                 masks=plan.series.masks[time_index : time_index + 2],
-                instances=plan.series.instances[time_index],
+                instances=plan.series.instances[time_index : time_index + 2],
                 events=[event for event in plan.series.events if event.time_index == time_index],
                 scene_id=plan.scene.id,
                 seed=recipe.seed,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from changen_cli.core.manifest import Manifest
+from changen_cli.core.manifest import Manifest, ModelRecord
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.types import ClassSchema, Scene, Skip, TimeSeries
+from changen_cli.core.types import Scene, Skip, TimeSeries
+
+if TYPE_CHECKING:
+    from changen_cli.sources.folder import Source
 
 UNCHANGED = {
     "exact": "bit-identical to date 0 outside the redrawn areas; |A-B| gives the change away",
@@ -18,13 +21,20 @@ UNCHANGED = {
 }
 
 
-def labels_note(recipe: Recipe, schema: ClassSchema) -> str:
+def labels_note(recipe: Recipe, source: Source) -> str:
     """What the masks of a run are: labels of the source, or proposals, and by what."""
-    if not schema.class_agnostic:
+    if not source.schema.class_agnostic:
         return "labels of the source"
-    section = recipe.source
+    section, record = recipe.source, proposals_record(source)
     method = f"Segment Anything, {section.sam_model}" if section.proposals == "sam" else "graph segmentation"
-    return f"class-agnostic object proposals ({method}), not ground truth"
+    by = f"{method}, licence {record.license}" if record else method
+    return f"class-agnostic object proposals ({by}), not ground truth"
+
+
+def proposals_record(source: Source) -> ModelRecord | None:
+    """The model that proposes the objects of a source; None where none does."""
+    record: ModelRecord | None = getattr(source.propose, "record", None)
+    return record
 
 
 def damage_facts(recipe: Recipe, drawn: bool) -> dict[str, Any]:
@@ -181,7 +191,7 @@ class Ledger:
         manifest.statistics = self.statistics()
 
 
-def card_facts(recipe: Recipe, schema: ClassSchema, manifest: Manifest) -> dict[str, Any]:
+def card_facts(recipe: Recipe, source: Source, manifest: Manifest) -> dict[str, Any]:
     """Collect what the dataset card tells."""
     model, statistics = manifest.model, manifest.statistics
     events = ", ".join(f"{count} {kind}" for kind, count in statistics["events"].items()) or "none"
@@ -191,9 +201,9 @@ def card_facts(recipe: Recipe, schema: ClassSchema, manifest: Manifest) -> dict[
         "splits": {"train": manifest.counts["samples"]},
         "dates": recipe.events.steps + 1,
         "calendar": recipe.events.dates or (),
-        "classes": list(schema.names),
+        "classes": list(source.schema.names),
         "event_kinds": manifest.source["event_kinds"],
-        "proposals": labels_note(recipe, schema) if schema.class_agnostic else "",
+        "proposals": labels_note(recipe, source) if source.schema.class_agnostic else "",
         "damage": manifest.source.get("damage", {}).get("note", ""),
         "step_count": recipe.events.steps,
         "seed": recipe.seed,

@@ -114,8 +114,8 @@ def event_kinds(recipe: Recipe, schema: ClassSchema) -> tuple[EventKind, ...]:
 
 
 def needs_exemplars(recipe: Recipe, schema: ClassSchema) -> bool:
-    """Whether anything new may stand in later dates: a creation, an annex, or ground that becomes a building."""
-    return not {"create", "grow", "alter", "transition"}.isdisjoint(event_kinds(recipe, schema))
+    """Whether anything new may stand in later dates: a creation, a moved object, an annex, ground that is built on."""
+    return not {"create", "swap", "grow", "alter", "transition"}.isdisjoint(event_kinds(recipe, schema))
 
 
 def needs_textures(recipe: Recipe, schema: ClassSchema) -> bool:

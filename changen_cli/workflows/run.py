@@ -19,9 +19,9 @@ import numpy as np
 from changen_cli.core.errors import IncompleteError
 from changen_cli.core.manifest import Manifest, ModelRecord, Status, new_manifest
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.types import ClassSchema, EventKind, Exemplar, Skip, Texture, TimeSeries
+from changen_cli.core.types import EventKind, Exemplar, Skip, Texture, TimeSeries
 from changen_cli.workflows.ahead import read_ahead
-from changen_cli.workflows.ledger import Ledger, card_facts, damage_facts, labels_note
+from changen_cli.workflows.ledger import Ledger, card_facts, damage_facts, labels_note, proposals_record
 from changen_cli.workflows.plans import (
     Plan,
     drawable_anywhere,
@@ -132,6 +132,7 @@ class Run:
             KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
         """
         recipe, schema = self.recipe, self.source.schema
+        proposer = proposals_record(self.source)
         damage = damage_facts(recipe, not label_safe)
         if damage:
             self.progress.note(f"damage: {damage['note']}")
@@ -141,16 +142,17 @@ class Run:
                 "layout": self.source.layout,
                 "classes": list(schema.names),
                 "description": self.source.describe(),
-                "labels": labels_note(recipe, schema),
+                "labels": labels_note(recipe, self.source),
                 "event_kinds": list(self.kinds),
                 **({"damage": damage} if damage else {}),
+                **({"proposals_model": proposer.model_dump()} if proposer else {}),
             },
             images=compute is not None,
             model=model,
             unchanged_pixels=unchanged,
             **(asdict(compute) if compute else {}),
         )
-        dataset = _Dataset(recipe, schema, manifest)
+        dataset = _Dataset(recipe, self.source, manifest)
         self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
         status: Status = "failed"
         try:
@@ -217,13 +219,14 @@ class _Dataset:
         ledger: What was used, skipped and made so far.
     """
 
-    def __init__(self, recipe: Recipe, schema: ClassSchema, manifest: Manifest) -> None:
+    def __init__(self, recipe: Recipe, source: Source, manifest: Manifest) -> None:
         from changen_cli.writers import open_writer
         from changen_cli.writers.classes import write_classes
         from changen_cli.writers.contact_sheet import ContactSheet
 
         self.ledger = Ledger()
-        self._recipe, self._schema, self._manifest = recipe, schema, manifest
+        self._recipe, self._source, self._manifest = recipe, source, manifest
+        schema = source.schema
         self._output = recipe.output_path
         clear_output(self._output)
         manifest.save(self._output)
@@ -261,7 +264,7 @@ class _Dataset:
         try:
             self._writer.close()
             result.preview = self._sheet.save(output / "preview.png")
-            write_card(output, card_facts(self._recipe, self._schema, manifest))
+            write_card(output, card_facts(self._recipe, self._source, manifest))
             manifest.status = status
         finally:
             manifest.save(output)
@@ -272,7 +275,7 @@ def _roles(source: Source, recipe: Recipe, kinds: tuple[EventKind, ...]) -> str:
     """Say which classes change and which are never built on."""
     names = source.schema.names
     if source.schema.class_agnostic:
-        return f"changes: {names[1]} ({', '.join(kinds)}); masks are {labels_note(recipe, source.schema)}"
+        return f"changes: {names[1]} ({', '.join(kinds)}); masks are {labels_note(recipe, source)}"
     barred = ", ".join(names[index] for index in source.schema.forbidden_ids) or "no class is named like road or water"
     building = source.schema.building_id
     return f"changes: {names[building] if building is not None else 'nothing'}; never built on: {barred}"

@@ -16,10 +16,14 @@ from changen_cli.core.types import Skip
 from changen_cli.workflows.setup import choose_compute
 
 if TYPE_CHECKING:
+    from changen_cli.sources.pseudo_masks import Proposer
     from changen_cli.training.loop import LoopSettings, Step, Task
     from changen_cli.training.tiles import TrainingTile
 
 Stage = Literal["denoiser", "vae"]
+Network = tuple[Any, Any, dict[str, Any]]
+"""A denoiser, the autoencoder its latents come from or None, and what to store of both."""
+PROPOSALS_FOLDER = "proposals"
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def train_model(request: TrainRequest, progress: TrainProgress) -> Path:
         ModelError: When a model cannot be read, or training diverges.
         KeyboardInterrupt: After Ctrl-C or SIGTERM, with the state saved.
     """
+    from changen_cli.training.denoiser import check_crop_size
     from changen_cli.training.loop import LoopSettings, run
     from changen_cli.training.tiles import TilePool, split_by_place
 
@@ -114,7 +119,12 @@ def train_model(request: TrainRequest, progress: TrainProgress) -> Path:
     settings = LoopSettings(**({"dtype": compute.dtype} | dict(request.loop)))
     pool = TilePool(request.output / f".tiles-{os.getpid()}")
     try:
-        _read(request, pool, progress)
+        # The network before anything slow: options that do not fit should not cost a minute of reading.
+        network = None
+        if request.stage == "denoiser":
+            network = _denoiser(request, settings.seed)
+            check_crop_size(request.crop_size, *network[:2])
+        _read(request, pool, _proposer(request, network), progress)
         tiles, held = split_by_place(pool.tiles(), request.validation_share, settings.seed)
         places = len({tile.group for tile in held})
         progress.note(
@@ -122,7 +132,7 @@ def train_model(request: TrainRequest, progress: TrainProgress) -> Path:
             if held
             else f"{len(tiles)} tiles to learn from; one place only, so none is kept out for validation"
         )
-        task = make_task(request, tiles, held, settings)
+        task = make_task(request, network, tiles, held, settings)
         _keep_autoencoder(request)
         run(
             task,
@@ -138,12 +148,24 @@ def train_model(request: TrainRequest, progress: TrainProgress) -> Path:
     return request.output
 
 
-def _read(request: TrainRequest, pool: Any, progress: TrainProgress) -> None:
+def _read(request: TrainRequest, pool: Any, propose: Proposer | None, progress: TrainProgress) -> None:
     """Read all folders; what cannot be used is counted and named."""
     from changen_cli.training.tiles import load_tiles
 
+    if propose is not None:
+        progress.note(
+            "the condition is contours of objects; in images without masks objects are proposed, a few seconds each, "
+            f"and kept in {request.output / PROPOSALS_FOLDER}"
+        )
     for item in request.inputs:
-        count, skipped = load_tiles(item.path, item.classes, pool, layout=item.layout, max_reduction=item.max_reduction)
+        count, skipped = load_tiles(
+            item.path,
+            item.classes,
+            pool,
+            layout=item.layout,
+            max_reduction=item.max_reduction,
+            propose=propose,
+        )
         progress.note(f"{item.path}: {count} tiles{_skips(skipped)}")
         for skip in skipped[:5]:
             progress.note(f"  skipped {skip.path}: {skip.reason}")
@@ -151,19 +173,49 @@ def _read(request: TrainRequest, pool: Any, progress: TrainProgress) -> None:
         progress.note(f"{pool.spilled / 1e9:.1f} GB of tiles exceed the memory budget and are read from {pool.spill}")
 
 
+def _proposer(request: TrainRequest, network: Network | None) -> Proposer | None:
+    """What finds objects in images without masks, if the network is to learn from their contours."""
+    from changen_cli.sources.pseudo_masks import propose_regions
+    from changen_cli.synthesis.contours import CONTOUR
+    from changen_cli.training.proposals import KeptProposals
+
+    if network is None or CONTOUR not in network[0].config["classes"]:
+        return None
+    return KeptProposals(propose_regions, request.output / PROPOSALS_FOLDER, request.crop_size)
+
+
+def _without_masks(request: TrainRequest) -> bool:
+    """Whether no input has masks."""
+    from changen_cli.sources.folder import open_source
+
+    sources = (open_source(item.path, layout=item.layout, classes=item.classes) for item in request.inputs)
+    return all(source.layout == "images" for source in sources)
+
+
 def _skips(skipped: Sequence[Skip]) -> str:
     return f", {len(skipped)} skipped" if skipped else ""
 
 
 def make_task(
-    request: TrainRequest, tiles: Sequence[TrainingTile], held: Sequence[TrainingTile], settings: LoopSettings
+    request: TrainRequest,
+    network: Network | None,
+    tiles: Sequence[TrainingTile],
+    held: Sequence[TrainingTile],
+    settings: LoopSettings,
 ) -> Task:
-    """Build the networks and what they are trained on.
+    """Bring networks and what they are trained on together.
+
+    Args:
+        request: What was asked for.
+        network: The denoiser; None where an autoencoder is trained.
+        tiles: What to learn from.
+        held: Tiles of places kept out.
+        settings: Settings of the loop.
 
     Raises:
         UsageError: When the stage, size and codec do not go together.
     """
-    if request.stage == "vae":
+    if network is None:
         from changen_cli.training.autoencoder import (
             AUTOENCODERS,
             AutoencoderSettings,
@@ -179,7 +231,7 @@ def make_task(
         return AutoencoderTask(vae, tiles, held, learned, seed=settings.seed)
     from changen_cli.training.denoiser import DenoiserSettings, DenoiserTask
 
-    model, latents, facts = _denoiser(request, settings.seed)
+    model, latents, facts = network
     if request.license:
         model.register_to_config(license=request.license)
     options = DenoiserSettings(crop_size=request.crop_size)
@@ -202,7 +254,7 @@ def _keep_autoencoder(request: TrainRequest) -> None:
             shutil.copyfile(files.folder / name, partial)
 
 
-def _denoiser(request: TrainRequest, seed: int) -> tuple[Any, Any, dict[str, Any]]:
+def _denoiser(request: TrainRequest, seed: int) -> Network:
     """The network to train, the autoencoder its latents come from, and what to store of both."""
     from changen_cli.training.sizes import new_denoiser
     from changen_cli.workflows.models import open_autoencoder, open_model
@@ -211,15 +263,17 @@ def _denoiser(request: TrainRequest, seed: int) -> tuple[Any, Any, dict[str, Any
         opened = open_model(request.init, request.vae)
         facts = {key: opened.record.facts[key] for key in ("autoencoder",) if key in opened.record.facts}
         return opened.denoiser, opened.autoencoder, facts | {"initial": opened.record.id}
-    model = new_denoiser(request.size, request.codec, seed)  # type: ignore[arg-type]
-    if request.codec == "pixel":
-        if request.vae:
-            raise UsageError("--vae goes with --codec vae", "Leave it out, or train on latents")
-        return model, None, {}
-    if not request.vae:
+    if request.codec == "pixel" and request.vae:
+        raise UsageError("--vae goes with --codec vae", "Leave it out, or train on latents")
+    if request.codec == "vae" and not request.vae:
         raise UsageError(
             "a denoiser of latents needs an autoencoder",
             "Give --vae, a folder made by changen train --stage vae or a Hub id",
         )
+    # Nothing but the images themselves: what is known of them is where their objects end.
+    of_contours = _without_masks(request)
+    model = new_denoiser(request.size, request.codec, seed, of_contours=of_contours)  # type: ignore[arg-type]
+    if not request.vae:
+        return model, None, {}
     autoencoder, used = open_autoencoder(request.vae, model.config)
     return model, autoencoder, {"autoencoder": used}

@@ -141,6 +141,9 @@ def _kinds(facts: Mapping[str, Any]) -> list[str]:
     words = {
         "create": "object creation",
         "remove": "object removal",
+        "swap": "object relocation",
+        "grow": "neighbourhood growth",
+        "alter": "building extension and partial demolition",
         "transition": "class transition",
         "damage": "building damage",
     }

@@ -20,6 +20,7 @@ LOOKS: dict[EventKind, tuple[str, Color]] = {
     "create": ("created", CREATED),
     "remove": ("removed", REMOVED),
     "grow": ("grown", (41, 182, 246)),
+    "swap": ("moved", (126, 87, 194)),
     "alter": ("altered", (255, 112, 67)),
     "damage": ("damaged", (224, 64, 251)),
     "transition": ("edited", EDITED),
@@ -30,6 +31,13 @@ INK: Color = (28, 32, 38)
 GREY: Color = (110, 117, 126)
 RULE: Color = (222, 226, 230)
 _HATCH: tuple[Color, Color] = ((205, 208, 212), (150, 155, 160))
+
+
+def appears_as(event: ChangeEvent) -> EventKind:
+    """Return the kind an event looks like: an object that moved is gone at one place and new at the other."""
+    if event.kind != "swap":
+        return event.kind
+    return "remove" if event.placement is None else "create"
 
 
 def kind_map(sample: TimeSeries, t: int) -> UInt8Array:
@@ -43,13 +51,14 @@ def kind_map(sample: TimeSeries, t: int) -> UInt8Array:
         r0, c0, r1, c1 = event.bbox
         box = (slice(r0, r1), slice(c0, c1))
         own = np.isin(pre[box], list(event.from_areas_px)) & (post[box] == event.to_class)
-        kinds[box][changed[box] & own] = codes[event.kind]
+        kinds[box][changed[box] & own] = codes[appears_as(event)]
     return kinds
 
 
 def kinds_of(events: Sequence[ChangeEvent]) -> str:
     """Return e.g. ``3 created, 2 removed``; empty where nothing happened."""
-    counts = Counter(event.kind for event in events)
+    # A swap is two events: where the object was, and where it is.
+    counts = Counter(event.kind for event in events if event.kind != "swap" or event.placement is not None)
     return ", ".join(f"{counts[kind]} {word}" for kind, (word, _) in LOOKS.items() if counts[kind])
 
 

@@ -11,7 +11,7 @@ from changen_cli.core.types import EventKind, MaskSeries, Scene
 from changen_cli.events import Damage, EventRules, collect_exemplars, resolve_transitions, simulate_series
 from tests.events.test_events import LAND, block_exemplar
 
-KINDS: tuple[EventKind, ...] = ("create", "remove", "grow", "alter", "damage", "transition")
+KINDS: tuple[EventKind, ...] = ("create", "remove", "swap", "grow", "alter", "damage", "transition")
 
 
 def simulated(scene: Scene, kinds: tuple[EventKind, ...], area: float = 0.03, steps: int = 1) -> MaskSeries:

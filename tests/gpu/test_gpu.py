@@ -90,7 +90,7 @@ def job(name: int, changes: int) -> DateJob:
     for index in range(changes):
         masks[1, 60:68, 128 * index + 60 : 128 * index + 68] = 1
     image = draw.integers(0, 255, (*masks.shape[1:], 3), dtype=np.uint8)
-    return DateJob(image, masks, np.zeros(masks.shape[1:], np.int32), [], f"s{name}", 7, (f"s{name}", 0, 1))
+    return DateJob(image, masks, np.zeros(masks.shape, np.int32), [], f"s{name}", 7, (f"s{name}", 0, 1))
 
 
 @pytest.fixture

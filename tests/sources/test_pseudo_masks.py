@@ -7,10 +7,11 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from changen_cli.core.proposals import PROPOSALS, SMALLEST_PX, object_sizes_px
 from changen_cli.core.types import IGNORE, Scene
 from changen_cli.sources.folder import open_source
 from changen_cli.sources.merge_tree import build_tree
-from changen_cli.sources.pseudo_masks import PROPOSALS, SMALLEST_PX, propose_regions, with_proposals
+from changen_cli.sources.pseudo_masks import propose_regions, with_proposals
 
 
 def overlap(found: np.ndarray, wanted: np.ndarray) -> float:
@@ -40,6 +41,30 @@ def test_known_objects_are_found_whole() -> None:
     for number in range(1, 6):
         assert overlap(found, numbers == number) > 0.7
     assert np.array_equal(found, propose_regions(image)), "the same image, the same regions"
+
+
+def test_sizes_are_those_on_the_ground_where_they_are_known() -> None:
+    image, numbers = roofs()
+    found = propose_regions(image, 0.5)
+    for number in range(1, 6):
+        assert overlap(found, numbers == number) > 0.7, "roofs of 10 to 18 m"
+    assert not propose_regions(image, 0.01).any(), "nothing in the picture is 3 m wide"
+    assert not propose_regions(image, 3.0).any(), "nothing in the picture is less than 60 m wide"
+    assert object_sizes_px(1000, None) == (64, 50)
+    assert object_sizes_px(10**6, 0.1) == (pytest.approx(900), 250_000)
+
+
+@pytest.mark.parametrize("gsd_m", [None, 0.3])
+def test_the_scene_tells_its_resolution(gsd_m: float | None) -> None:
+    told = []
+
+    def propose(image: np.ndarray, gsd: float | None) -> np.ndarray:
+        told.append(gsd)
+        return np.zeros(image.shape[:2], np.int32)
+
+    blank = np.zeros((8, 8), np.uint8)
+    with_proposals(Scene("a", "a", np.zeros((8, 8, 3), np.uint8), mask=blank, gsd_m=gsd_m), propose)
+    assert told == [gsd_m]
 
 
 def test_regions_are_numbered_without_gaps_and_of_one_piece() -> None:

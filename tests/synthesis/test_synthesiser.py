@@ -23,7 +23,7 @@ def job(made, series, step: int = 0, image: np.ndarray | None = None) -> DateJob
     return DateJob(
         image=made.image if image is None else image,
         masks=series.masks[step : step + 2],
-        instances=series.instances[step],
+        instances=series.instances[step : step + 2],
         events=[event for event in series.events if event.time_index == step],
         scene_id=made.id,
         seed=7,
@@ -161,7 +161,7 @@ def test_tiles_smaller_than_a_window(simulated, synthesiser, shape) -> None:
             | {
                 "image": made.image[rows, cols],
                 "masks": series.masks[:2, rows, cols],
-                "instances": series.instances[0][rows, cols],
+                "instances": series.instances[:2, rows, cols],
                 "events": [],
             }
         )

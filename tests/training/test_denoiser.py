@@ -69,6 +69,30 @@ def test_label_planes() -> None:
     assert label_planes(classes, model | {"unknown_plane": False}, OPENEARTHMAP).shape == (2, 1, 4)
 
 
+@pytest.mark.parametrize("codec", ["pixel", "vae"])
+def test_a_model_of_contours_has_one_plane(codec) -> None:
+    shape = TINY if codec == "pixel" else {"depth": 1, "hidden_size": 32, "num_heads": 2}
+    config = new_denoiser("mini", codec, 0, of_contours=True, **shape).config
+    assert tuple(config["classes"]) == ("contour",)
+    assert (config["label_channels"], config["unknown_plane"]) == (1, False)
+
+
+def test_the_label_of_unlabelled_images_is_contours(tiles) -> None:
+    objects = [np.repeat(np.repeat(np.arange(16, dtype=np.int32).reshape(4, 4), 16, 0), 16, 1)] * len(tiles)
+    numbered = [replace(tile, classes=np.full_like(tile.classes, 255), objects=o)
+                for tile, o in zip(tiles, objects, strict=True)]  # fmt: skip
+    model = new_denoiser("mini", "pixel", 0, of_contours=True, **TINY)
+    task = DenoiserTask(model, numbered, replace(SMALL, label_dropout=0.5), validation=numbered)
+    labels = task.batch(np.random.default_rng(0), 24).labels
+    assert labels.shape == (24, 1, 32, 32)
+    drawn = labels.sum(axis=(1, 2, 3))
+    assert (drawn == 0).any() and (drawn > 0).any(), "some crops are trained without any contour"
+    # Lines one pixel wide, as from the whole map: nothing else is told.
+    assert 0.03 < labels[drawn > 0].mean() < 0.25
+    with torch.no_grad():
+        assert np.isfinite(task.validate()["psnr_t100"])
+
+
 def test_what_cannot_be_trained_is_refused(tiles) -> None:
     with pytest.raises(UsageError, match="128 px"):
         make(tiles, replace(SMALL, crop_size=128))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,49 @@ def test_tiles_are_loaded_from_any_layout(xbd_tree, pairs_tree, tmp_path: Path, 
     assert len(footprints([tile])) == 2
 
 
+def test_objects_come_along_where_contours_are_learned(xbd_tree, photos, pool) -> None:
+    def one_box(image: np.ndarray, gsd_m: float | None) -> np.ndarray:
+        objects = np.zeros(image.shape[:2], np.int32)
+        objects[10:30, 10:40] = 1
+        return objects
+
+    load_tiles(xbd_tree, None, pool, propose=one_box)
+    load_tiles(photos, None, pool, propose=one_box)
+    labelled, proposed = pool.tiles()[0], pool.tiles()[-1]
+    assert labelled.objects.max() == 8, "masks know their objects"
+    assert np.array_equal(labelled.objects > 0, labelled.classes == 8)
+    assert (proposed.classes == 255).all(), "a proposal says nothing of what it is"
+    assert proposed.objects.sum() == 600
+    assert [shape.shape for shape in footprints([proposed])] == [(20, 30)]
+    areas = [draw_change_area(proposed.classes, footprints([proposed]), np.random.default_rng(s), proposed.objects)
+             for s in range(40)]  # fmt: skip
+    alone = [area for area in areas if area[10:30, 10:40].all() and area.sum() < 3000]
+    assert alone, "objects go with a margin"
+
+
+def test_objects_are_cut_and_turned_with_the_image() -> None:
+    rng = np.random.default_rng(0)
+    objects = np.kron(rng.integers(0, 70000, (12, 12)), np.ones((8, 8), int)).astype(np.int32)
+    image = np.stack([objects % 256, objects // 256 % 256, objects // 65536], axis=2).astype(np.uint8)
+    tile = TrainingTile(image, np.full((96, 96), 255, np.uint8), max_reduction=1.0, objects=objects)
+    for _ in range(8):
+        crop = Crops([tile], 32, jitter=False).draw(rng)
+        shown = np.rint((crop.image + 1) * 127.5).astype(np.int64)
+        assert np.array_equal(crop.objects, shown[0] + 256 * shown[1] + 65536 * shown[2])
+    reduced = Crops([replace(tile, max_reduction=3.0)], 32).draw(rng)
+    assert reduced.objects.shape == (32, 32) and np.isin(reduced.objects, objects).all()
+
+
 def test_masks_without_buildings_can_be_learned_from(pairs_tree, pool) -> None:
     assert load_tiles(pairs_tree, ("water", "forest", "unknown"), pool)[0] == 3
     assert set(np.unique(pool.tiles()[1].classes)) <= {5, 6, 255}
 
 
-def test_what_exceeds_the_budget_is_mapped_from_disk(tiles, tmp_path: Path) -> None:
-    size = tiles[0].image.nbytes + tiles[0].classes.nbytes
+@pytest.mark.parametrize("numbered", [False, True])
+def test_what_exceeds_the_budget_is_mapped_from_disk(tiles, tmp_path: Path, numbered: bool) -> None:
+    if numbered:
+        tiles = [replace(tile, objects=np.arange(64 * 64, dtype=np.int32).reshape(64, 64)) for tile in tiles]
+    size = tiles[0].image.nbytes + tiles[0].classes.nbytes + (4 * 64 * 64 if numbered else 0)
     pool = TilePool(tmp_path / "new" / "spill", budget=size)
     for tile in tiles:
         pool.add(tile)
@@ -61,7 +98,8 @@ def test_what_exceeds_the_budget_is_mapped_from_disk(tiles, tmp_path: Path) -> N
     for tile, other in zip(tiles, back, strict=True):
         assert (tile.image == other.image).all() and (tile.classes == other.classes).all()
     drawn = [Crops(found, 32).draw(np.random.default_rng(5)) for found in (tiles, back)]
-    assert all((a == b).all() for a, b in zip(*drawn, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(*drawn, strict=True) if a is not None)
+    assert all((crop.objects is not None) == numbered for crop in drawn)
     pool.close()
     assert not pool.spill.exists()
 
@@ -82,7 +120,7 @@ def test_validation_keeps_whole_places() -> None:
 def test_crops_are_reduced_flipped_and_turned(tiles) -> None:
     rng = np.random.default_rng(0)
     plain = Crops(tiles, 32, jitter=False)
-    image, classes = plain.draw(rng)
+    image, classes, _ = plain.draw(rng)
     assert image.shape == (3, 32, 32) and image.dtype == np.float32 and np.abs(image).max() <= 1
     assert classes.shape == (32, 32) and classes.dtype == np.uint8
     assert len({plain.draw(rng)[0].tobytes() for _ in range(8)}) == 8

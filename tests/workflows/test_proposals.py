@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -43,6 +45,25 @@ def test_regions_are_removed(photos, tmp_path, make_recipe) -> None:
 def test_creation_on_request(photos, tmp_path, make_recipe) -> None:
     recipe = make_recipe(photos, output={"path": str(tmp_path / "out")}, events={"kinds": ("create",)})
     assert set(generate(recipe).statistics["events"]) == {"create"}
+
+
+def test_regions_swap_places_with_ground(photos, tmp_path, make_recipe) -> None:
+    out = tmp_path / "out"
+    events = {"kinds": ("remove", "swap"), "change_area": "12%"}
+    made = generate(make_recipe(photos, output={"path": str(out)}, events=events, synthesis={"unchanged": "exact"}))
+    assert set(made.statistics["events"]) == {"remove", "swap"}
+    for row in rows(out):
+        before, after = load(out, row["t1_mask_file_name"]), load(out, row["t2_mask_file_name"])
+        change = load(out, row["change_mask_file_name"]) > 0
+        assert np.array_equal(change, before != after)
+        logged = [json.loads(text) for text in (out / "train" / row["events_file"]).read_text().splitlines()]
+        assert sum(event["area_px"] for event in logged) == change.sum()
+        swaps = [event for event in logged if event["kind"] == "swap"]
+        for gone, here in zip(swaps[::2], swaps[1::2], strict=True):
+            assert gone["object_id"] == here["object_id"] == here["source_object"]
+            assert (gone["from_name"], gone["to_name"]) == ("object", "none")
+            assert (here["from_name"], here["to_name"]) == ("none", "object")
+    assert "object removal and object relocation" in (out / "README.md").read_text()
 
 
 def test_a_flat_image_gives_a_series_without_change(tmp_path, make_recipe) -> None:
@@ -94,7 +115,7 @@ def test_segment_anything(photos, tmp_path, make_recipe, monkeypatch) -> None:
         def __init__(self, model: str, device: str) -> None:
             asked.append((model, device))
 
-        def __call__(self, image: np.ndarray) -> np.ndarray:
+        def __call__(self, image: np.ndarray, gsd_m: float | None) -> np.ndarray:
             numbers = np.zeros(image.shape[:2], np.int32)
             numbers[40:70, 40:70] = 1
             return numbers
@@ -110,3 +131,17 @@ def test_segment_anything(photos, tmp_path, make_recipe, monkeypatch) -> None:
     assert generate(recipe).statistics["events"] == {"remove": 2}
     assert asked == [("some/sam", "cpu")]
     assert "(Segment Anything, some/sam)" in manifest(out)["source"]["labels"]
+
+
+def test_the_segmentation_model_is_recorded(photos, tiny_sam, tmp_path, make_recipe) -> None:
+    """A real one, with random weights: it is sure of nothing, and still says what it is."""
+    model = shutil.copytree(tiny_sam, tmp_path / "sam")
+    (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    out = tmp_path / "out"
+    source = {"proposals": "sam", "sam_model": str(model)}
+    generate(make_recipe(photos, output={"path": str(out)}, source=source, limit=1))
+    record = manifest(out)["source"]["proposals_model"]
+    assert record["sha256"] == hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    assert record["license"] == "apache-2.0"
+    card = (out / "README.md").read_text()
+    assert f"class-agnostic object proposals (Segment Anything, {model}, licence apache-2.0)" in card

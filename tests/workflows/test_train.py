@@ -100,13 +100,57 @@ def test_a_model_can_be_trained_further(xbd_tree, tmp_path: Path) -> None:
     assert read_facts(tmp_path / "b" / "model.safetensors")["trained_on"] == [xbd_tree.name]
 
 
-def test_options_that_do_not_fit_are_refused_before_anything_is_written(xbd_tree, tmp_path: Path) -> None:
+def test_images_alone_teach_contours(photos, tmp_path: Path, monkeypatch) -> None:
+    """The self-supervised mode, from the images to a series: train, resume, generate."""
+    from changen_cli.core.recipe import build_recipe
+    from changen_cli.sources import pseudo_masks
+    from changen_cli.synthesis.models import load_model
+    from changen_cli.workflows.generate import generate
+
+    said, model = Said(), tmp_path / "model"
+    train_model(request(photos, model), said)
+    assert any("contours" in note for note in said.notes)
+    assert len(list((model / "proposals").iterdir())) == 2
+    trained = load_model(model / "model.safetensors")
+    assert tuple(trained.config["classes"]) == ("contour",) and not trained.config["unknown_plane"]
+
+    def never(image, gsd_m):
+        raise AssertionError("what was found is kept")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pseudo_masks, "propose_regions", never)
+        train_model(request(photos, model, resume=True), Said())
+    recipe = build_recipe(
+        {
+            "source": {"input": str(photos)},
+            "events": {"kinds": ("remove", "swap")},
+            "synthesis": {"model": str(model), "strength": 0.5, "inference_steps": 4},
+            "output": {"path": str(tmp_path / "out")},
+            "run": {"device": "cpu", "threads": 1},
+        }
+    )
+    assert generate(recipe).samples == 2
+    train_model(request(photos, tmp_path / "further", init=str(model)), Said())
+    assert tuple(load_model(tmp_path / "further" / "model.safetensors").config["classes"]) == ("contour",)
+
+
+def test_with_masks_among_them_images_alone_have_no_label(xbd_tree, photos, tmp_path: Path) -> None:
+    from changen_cli.synthesis.models import load_model
+
+    inputs = (TrainInput(xbd_tree), TrainInput(photos))
+    train_model(TrainRequest(inputs, tmp_path / "m", crop_size=32, device="cpu", threads=1, loop=LOOP), Said())
+    assert "building" in load_model(tmp_path / "m" / "model.safetensors").config["classes"]
+    assert not (tmp_path / "m" / "proposals").exists()
+
+
+def test_options_that_do_not_fit_are_refused_before_anything_is_written(xbd_tree, photos, tmp_path: Path) -> None:
     for settings, reason in (
         ({"vae": "x"}, "--vae goes with"),
         ({"stage": "vae", "init": "changen-mini"}, "from nothing"),
         ({"crop_size": 512}, "512 px"),
         ({"crop_size": 36}, "divisible by 8"),
     ):
-        with pytest.raises(UsageError, match=reason):
-            train_model(request(xbd_tree, tmp_path / "model", **settings), Said())
-        assert not (tmp_path / "model").exists()
+        for folder in (xbd_tree, photos):
+            with pytest.raises(UsageError, match=reason):
+                train_model(request(folder, tmp_path / "model", **settings), Said())
+            assert not (tmp_path / "model").exists()

@@ -45,6 +45,18 @@ def test_created_and_removed_pixels_are_told_apart(make):
     np.testing.assert_array_equal(kind_map(unlogged, 0) == edited, sample.change_masks[0])
 
 
+def test_a_swap_is_shown_at_both_places(make):
+    sample = make(2, dates=3)
+    moved = [dataclasses.replace(event, kind="swap") for event in sample.events]
+    here, gone = dataclasses.replace(moved[0], placement=object()), moved[1]
+    sample = dataclasses.replace(sample, events=[here, gone])
+    np.testing.assert_array_equal(kind_map(sample, 0) == 1, sample.change_masks[0])
+    np.testing.assert_array_equal(kind_map(sample, 1) == 2, sample.change_masks[1])
+    assert module._summary(sample).startswith("1 moved, ")
+    several = [dataclasses.replace(here, area_px=1000 + i) for i in range(3)]
+    assert gone in module._largest([*several, gone])
+
+
 def test_largest_events_include_every_kind(make):
     create, remove = make(0, dates=3).events
     big = [dataclasses.replace(create, area_px=1000 + i, object_id=str(i)) for i in range(4)]
