@@ -154,8 +154,8 @@ Events = Annotated[
     _option(
         "--events",
         help=(
-            "Kinds of events: create and remove buildings; grow, rows of new ones built in stages; damage, buildings "
-            "hit by a disaster; transition, land cover that becomes another. "
+            "Kinds of events: create and remove buildings; swap, buildings that move; grow, rows of new ones built in "
+            "stages; damage, buildings hit by a disaster; transition, land cover that becomes another. "
             "\\[default: create,remove; without masks remove]"
         ),
         panel=EVENTS,

@@ -52,9 +52,10 @@ def swap(step: Step) -> None:
 
 
 def _movable(step: Step) -> list[tuple[int, Exemplar]]:
-    """Rows of the objects that may move, with what they are drawn from."""
-    stock = step.stock
-    rows = {step.state.objects.ids[row]: int(row) for row in removable(step)}
+    """Rows of the objects that may move, with what they are drawn from: they look as they did at date 0."""
+    stock, open_ = step.stock, removable(step)
+    unhurt = open_[step.object_classes()[open_] == step.building]
+    rows = {step.state.objects.ids[row]: int(row) for row in unhurt}
     own = [exemplar for exemplar, own in zip(stock.exemplars, stock.own, strict=True) if own]
     return [(rows[exemplar.object_id], exemplar) for exemplar in own if exemplar.object_id in rows]
 

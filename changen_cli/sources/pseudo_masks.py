@@ -26,7 +26,7 @@ WEIGHTS = (-38.2, 5.35, -0.323, 0.934, 9.01, 1.47, -0.0684)
 (``benchmarks/proposals.py --fit``)."""
 FITTED_GSD_M = 0.15
 """At this ground sampling distance the sizes the weights expect, in pixels, are those of buildings elsewhere."""
-THRESHOLD = 0.02
+THRESHOLD = 0.015
 """Least probability of a proposal. Low, because most objects are no buildings and most regions no objects."""
 _SIZE_POWER = 0.25
 """How much more a larger region counts: a little, or every roof would be taken in pieces."""

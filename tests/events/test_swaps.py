@@ -16,6 +16,7 @@ from changen_cli.events import collect_exemplars
 from changen_cli.events.regions import dilate
 
 from .test_events import BINARY, GAP, LAND, block_exemplar, grid_scene, logged_area, random_scene, run
+from .test_extremes import grid, simulated
 
 
 def swapped(scene: Scene, schema: ClassSchema, seed: int = 0, **options: Any) -> MaskSeries:
@@ -89,6 +90,15 @@ def test_swaps_take_turns_with_other_kinds() -> None:
     series = swapped(grid_scene(), BINARY, kinds=("remove", "swap"), steps=1, change_area=(0.05, 0.05))
     assert {event.kind for event in series.events} == {"remove", "swap"}
     assert series.reports[0].met
+
+
+def test_what_is_damaged_stays() -> None:
+    series = simulated(grid(256, 32, 12), ("damage", "swap"), area=0.1, steps=4)
+    swaps = [event for event in series.events if event.kind == "swap"]
+    hit = {event.object_id: event.time_index for event in series.events if event.kind == "damage"}
+    assert hit and swaps
+    assert all(event.from_class == 1 for event in swaps[::2])
+    assert not [event for event in swaps if hit.get(event.object_id, 99) < event.time_index]
 
 
 def test_uids_stay_with_the_object() -> None:
