@@ -32,6 +32,7 @@ def generate(
     rebuild: options.Rebuild = None,
     change_area: options.ChangeArea = None,
     rates: options.Rates = None,
+    surfaces: options.Surfaces = None,
     negatives: options.Negatives = None,
     variants: options.Variants = None,
     seed: options.Seed = None,

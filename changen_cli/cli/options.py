@@ -37,6 +37,7 @@ KEYS = {
     "dates": "events.dates",
     "change_area": "events.change_area",
     "rates": "events.rates",
+    "surfaces": "events.surfaces",
     "negatives": "events.negatives",
     "variants": "variants",
     "seed": "seed",
@@ -61,7 +62,7 @@ KEYS = {
 }
 """Parameter of a command → key of the recipe."""
 
-_LISTS = frozenset({"classes", "bands", "events", "dates"})
+_LISTS = frozenset({"classes", "bands", "events", "surfaces", "dates"})
 """Given as one text with commas."""
 
 
@@ -187,6 +188,14 @@ Dates = Annotated[
     _option(
         "--dates",
         help="Calendar dates of a series, ascending, e.g. 2018-01,2020-06,2023-01; they set --steps.",
+        panel=EVENTS,
+    ),
+]
+Surfaces = Annotated[
+    str | None,
+    _option(
+        "--surfaces",
+        help="Classes buildings may be built on, e.g. land,grass. \\[default: all but buildings, roads and water]",
         panel=EVENTS,
     ),
 ]

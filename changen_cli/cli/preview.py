@@ -41,6 +41,7 @@ def preview(
     rebuild: options.Rebuild = None,
     change_area: options.ChangeArea = None,
     rates: options.Rates = None,
+    surfaces: options.Surfaces = None,
     seed: options.Seed = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,

@@ -108,6 +108,9 @@ class EventsSection(_Section):
     rates: Annotated[dict[RatedKind, NonNegativeFloat], BeforeValidator(parse_rates)] | None = Field(
         None, description="births and deaths per object present and year, e.g. create=2%,remove=1%; needs dates"
     )
+    surfaces: tuple[str, ...] | None = Field(
+        None, min_length=1, description="classes buildings may be built on; all but buildings, roads and water"
+    )
     negatives: Share = Field(0.0, description="share of samples in which nothing changes")
     min_area_px: int = Field(64, ge=1, description="smallest event in px")
     # The whole matrix is kept, not its name: the fingerprint follows what a file says, and the manifest shows it.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from changen_cli.events.budget import creation_size, pick_removals
 from changen_cli.events.placement import Laid, SiteMap, lay
-from changen_cli.events.regions import dilate, ground_around, road_pixels
+from changen_cli.events.regions import class_table, dilate, ground_around, road_pixels
 from changen_cli.events.step import AIM, TOLERANCE, Step
 
 _MAX_REMOVED_SHARE = 0.6  # of the buildings present, in one step
@@ -111,6 +111,8 @@ def free_sites(step: Step) -> SiteMap:
     state, gap_px = step.state, step.rules.min_gap_px
     # The gap is kept to everything that is no ground: houses keep off roads and shores, too.
     taken = dilate(~step.ground[state.mask] | (step.instances > 0) | (state.instances > 0), gap_px) | step.closed
+    if step.rules.surfaces:
+        taken |= ~class_table(sorted(step.rules.surfaces))[state.mask]
     return SiteMap(taken, step.instances, step.added, road_pixels(state.mask, step.rules.schema), gap_px)
 
 

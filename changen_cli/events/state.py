@@ -36,6 +36,7 @@ class EventRules:
         damage: The disaster; needed when buildings may be damaged.
         drawable: Classes whose pixels can be drawn even where the tile shows none.
         demography: Yearly rates of the kinds that follow them instead of ``change_area``.
+        surfaces: Classes new buildings may stand on; every ground class when empty.
     """
 
     schema: ClassSchema
@@ -47,6 +48,7 @@ class EventRules:
     damage: Damage | None = None
     drawable: frozenset[int] = field(default_factory=frozenset)
     demography: Demography | None = None
+    surfaces: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         low, high = self.change_area

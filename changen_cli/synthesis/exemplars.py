@@ -188,7 +188,7 @@ class ExemplarStart:
         if filled:
             holes = [
                 removal_hole(image, instances, event, buildings)
-                if event.kind != "transition" or event.from_class in schema.building_ids
+                if event.from_class in schema.building_ids
                 else transition_hole(masks, event)
                 for event in filled
             ]

@@ -100,6 +100,7 @@ def open_labelled_source(recipe: Recipe) -> Source:
             source = source.with_damage()
         except ValueError as error:
             raise UsageError(f"--events damage adds three classes: {error}", "Name fewer --classes") from error
+    surfaces(recipe, source.schema)
     matrix(recipe, source.schema)  # a name that means nothing should be told before anything is read
     return source
 
@@ -155,6 +156,22 @@ def disaster(recipe: Recipe, label_safe: bool) -> Damage | None:
     return None if events.disaster is None else Damage(events.disaster, events.rebuild, label_safe)
 
 
+def surfaces(recipe: Recipe, schema: ClassSchema) -> frozenset[int]:
+    """The classes the recipe lets buildings stand on; empty when all ground may be built on.
+
+    Raises:
+        UsageError: One is no class of the masks, or nothing may ever stand on it.
+    """
+    ids = []
+    for name in recipe.events.surfaces or ():
+        if name not in schema.names:
+            raise UsageError(f"--surfaces: the masks have no class {name}", f"Classes: {', '.join(schema.names)}")
+        ids.append(schema.names.index(name))
+        if ids[-1] not in schema.ground_ids:
+            raise UsageError(f"--surfaces: nothing is built on {name}", "Name free ground, such as land or vegetation")
+    return frozenset(ids)
+
+
 def demography(recipe: Recipe) -> Demography | None:
     """The recipe's yearly rates; None when there are none."""
     from changen_cli.core.calendar import years_between
@@ -196,6 +213,7 @@ def simulate(
         damage=disaster(recipe, label_safe),
         drawable=frozenset(drawable_anywhere(recipe, schema, textures)),
         demography=demography(recipe),
+        surfaces=surfaces(recipe, schema),
     )
     negative = bool(derive_rng(recipe.seed, scene.id, variant, "negative").random() < events.negatives)
     series = simulate_series(

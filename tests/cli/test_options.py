@@ -26,7 +26,18 @@ COMMANDS: dict[Any, set[str]] = {
 """Commands that make a recipe, and the options that are their own."""
 WITHOUT_AN_OPTION = {"version", "events.min_area_px"}
 """The recipe's own format number; and a threshold below which no annotator draws a building."""
-DEFAULT_IN_THE_HELP = {"output", "res", "layout", "bands", "events", "vae", "threads", "transitions", "disaster"}
+DEFAULT_IN_THE_HELP = {
+    "output",
+    "res",
+    "layout",
+    "bands",
+    "events",
+    "vae",
+    "surfaces",
+    "threads",
+    "transitions",
+    "disaster",
+}
 """Their default is no value but a behaviour, told in the help text."""
 
 DECLARED = {name: getattr(options, "".join(part.title() for part in name.split("_"))) for name in KEYS}

@@ -256,6 +256,19 @@ def test_avoided_ground_stays_free_and_gsd_scales() -> None:
     assert stock.areas_px[0] == pytest.approx(300)
 
 
+def test_buildings_stand_on_the_surfaces_allowed() -> None:
+    scene = grid_scene()
+    assert scene.mask is not None
+    scene.mask[:, 128:] = np.where(scene.mask[:, 128:] == 0, 4, scene.mask[:, 128:])
+    scene.mask[:, :128] = np.where(scene.mask[:, :128] == 0, 2, scene.mask[:, :128])
+    rules = EventRules(LAND, ("create",), (0.02, 0.02), surfaces=frozenset({4}))
+    series = simulate_series(
+        scene, rules, steps=2, library=[block_exemplar(9, 12)], rng_for_step=lambda t: derive_rng(0, t)
+    )
+    assert series.events
+    assert {c for event in series.events for c in event.from_areas_px} == {4}
+
+
 def test_removal_is_capped_and_says_so() -> None:
     series = run(grid_scene(), BINARY, steps=5, kinds=("remove",), change_area=(0.9, 0.9))
     removed = [sum(e.time_index == t for e in series.events) for t in range(5)]

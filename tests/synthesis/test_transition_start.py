@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import ClassSchema, MaskSeries, Scene
@@ -102,3 +103,24 @@ def test_textures_leave_out_the_unknown_and_the_rare() -> None:
     assert texture.class_id == 1
     assert texture.image.shape == (192, 192, 3)
     assert collect_textures(Scene("s", "g", scene.image), SCHEMA) == []
+
+
+def test_a_building_site_shows_bare_land_on_its_plot_only() -> None:
+    scene = country()
+    rules = EventRules(SCHEMA, ("grow",), (0.03, 0.03), surfaces=frozenset({2}))  # on grass, which has to be cleared
+    library = collect_exemplars(scene, SCHEMA)
+    series = simulate_series(scene, rules, steps=1, library=library, rng_for_step=lambda t: derive_rng(1, t))
+    plots = [event for event in series.events if event.stage == "cleared"]
+    assert plots
+    canvas, touched = start(scene, series)
+    changes = series.masks[0] != series.masks[1]
+    cleared = changes & (series.masks[1] == 1)
+    assert (touched | ~cleared).all()
+    assert not (touched & ~ndimage.binary_dilation(changes, iterations=20)).any()
+    distance = np.linalg.norm(canvas[cleared][:, None] - COLOURS[None], axis=2)
+    assert (distance.argmin(axis=1) == 1).mean() > 0.97
+    only_plots = [event for event in series.events if event.placement is None]
+    alone = ExemplarStart().start(
+        scene.image, series.masks, series.instances[0], only_plots, SCHEMA, scene.id, derive_rng(1)
+    )[1]
+    assert (alone == cleared).all()
