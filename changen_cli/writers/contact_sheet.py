@@ -22,7 +22,6 @@ from changen_cli.writers.drawing import (
     RULE,
     Color,
     any_of,
-    appears_as,
     fit,
     font,
     header,
@@ -189,9 +188,9 @@ class ContactSheet:
                 before, after = (fit(sample.images[d][rows, cols], cell) for d in (t, t + 1))
             for column, pixels in enumerate((before, change, after)):
                 block.paste(Image.fromarray(pixels), (x0 + column * (size + _GAP), y))
-            word, color = LOOKS[appears_as(event)]
+            word, color = LOOKS[event.kind]
             if event.kind == "swap":
-                word = "moved here" if word == "created" else "moved away"
+                word += " away" if event.placement is None else " here"
             told = f"{word}, {event.area_px:,} px"
             if event.kind in ("transition", "damage"):  # the classes say more than the area; there is no room for both
                 told = " to ".join(self.schema.names[index] for index in (event.from_class, event.to_class))
@@ -218,7 +217,7 @@ def _summary(sample: TimeSeries) -> str:
 def _largest(events: Sequence[ChangeEvent], count: int = _CLOSE_UPS) -> list[ChangeEvent]:
     """Return the largest events, largest first; that of every kind is always among them, both places of a swap."""
     ranked = sorted(events, key=lambda e: (-e.area_px, e.time_index, e.object_id))
-    kinds = [(e.kind, appears_as(e)) for e in ranked]
+    kinds = [(e.kind, e.kind == "swap" and e.placement is None) for e in ranked]
     heads = [e for i, e in enumerate(ranked) if kinds[i] not in kinds[:i]]
     chosen = (heads + [e for e in ranked if e not in heads])[:count]
     return [e for e in ranked if e in chosen]

@@ -33,13 +33,6 @@ RULE: Color = (222, 226, 230)
 _HATCH: tuple[Color, Color] = ((205, 208, 212), (150, 155, 160))
 
 
-def appears_as(event: ChangeEvent) -> EventKind:
-    """Return the kind an event looks like: an object that moved is gone at one place and new at the other."""
-    if event.kind != "swap":
-        return event.kind
-    return "remove" if event.placement is None else "create"
-
-
 def kind_map(sample: TimeSeries, t: int) -> UInt8Array:
     """Return the kinds of step ``t``, uint8 ``[H, W]``: 0 unchanged, else the place in :data:`LOOKS`, from 1."""
     pre, post = sample.masks[t], sample.masks[t + 1]
@@ -51,7 +44,7 @@ def kind_map(sample: TimeSeries, t: int) -> UInt8Array:
         r0, c0, r1, c1 = event.bbox
         box = (slice(r0, r1), slice(c0, c1))
         own = np.isin(pre[box], list(event.from_areas_px)) & (post[box] == event.to_class)
-        kinds[box][changed[box] & own] = codes[appears_as(event)]
+        kinds[box][changed[box] & own] = codes[event.kind]
     return kinds
 
 
