@@ -18,10 +18,8 @@ from changen_cli.events.transitions import EdgeMove
 _STRETCH_SHARE = (0.12, 0.5)  # of a step's target
 _MAX_STRETCHES = 12  # of one edge in one step; edges that move by a pixel would need hundreds
 _MAX_MISSES = 4
-_REACH, _REACH_PX = (
-    12,
-    96,
-)  # longest reach along the edge, in distances and in px at least; windows grow with its square
+# Longest reach along the edge, in distances and in px at least; windows grow with its square.
+_REACH, _REACH_PX = 12, 96
 _LENS = math.pi / 2  # area of a stretch over its reach times its distance
 _DIAGONAL = (1, 3)  # of five steps
 
