@@ -220,6 +220,7 @@ def _begin(step: Step, sites: SiteMap, laid: Laid, classes: StageClasses) -> Non
         _raise_roof(step, replace(site, done=len(STAGES)))
         return
     step.claim(box, plot)
+    sites.blocked[crop(box)] |= plot  # the next building keeps off the plot, too
     site = _go_on(step, site, classes)
     if site.done < len(STAGES):
         step.sites.append(site)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from scipy import ndimage
 from changen_cli.core.types import BoolArray, Int32Array, UInt8Array
 from changen_cli.events.regions import FloatArray, ObjectTable
 from changen_cli.events.shadows import shadow_direction
+
+Values = TypeVar("Values", BoolArray, Int32Array)
 
 _BLOCK = 2
 _FEWEST = 4
@@ -72,8 +75,7 @@ def measure_habits(
     if len(objects) < _FEWEST:
         return Habits(np.zeros(0), np.zeros(0), np.zeros(0), typical, shadow)
     # The largest number of a block stands for it: thin gaps between two objects may close, none opens.
-    labels = np.maximum.reduceat(np.maximum.reduceat(instances, np.arange(0, instances.shape[0], _BLOCK), axis=0),
-                                 np.arange(0, instances.shape[1], _BLOCK), axis=1)  # fmt: skip
+    labels = _halved(instances)
     distance, where = ndimage.distance_transform_edt(labels == 0, return_indices=True)
     nearest = labels[tuple(where)]
     size = int(instances.max()) + 1
@@ -100,9 +102,17 @@ def measure_habits(
 def _road_distances(labels: Int32Array, road: BoolArray, size: int) -> FloatArray:
     """Distance of every object's nearest pixel to a road, float64 ``[size]``; infinite without any road."""
     found = np.full(size, np.inf)
-    coarse = np.logical_or.reduceat(np.logical_or.reduceat(road, np.arange(0, road.shape[0], _BLOCK), axis=0),
-                                    np.arange(0, road.shape[1], _BLOCK), axis=1)  # fmt: skip
+    coarse = _halved(road)
     if coarse.any():
         distance: npt.NDArray[np.float64] = ndimage.distance_transform_edt(~coarse) * _BLOCK
         np.minimum.at(found, labels.ravel(), distance.ravel())
     return found
+
+
+def _halved(values: Values) -> Values:
+    """The largest value of every block of two by two: ``[H, W]`` to ``[ceil(H/2), ceil(W/2)]``."""
+    rows = values[::_BLOCK].copy()
+    np.maximum(rows[: values.shape[0] // _BLOCK], values[1::_BLOCK], out=rows[: values.shape[0] // _BLOCK])
+    both = rows[:, ::_BLOCK].copy()
+    np.maximum(both[:, : rows.shape[1] // _BLOCK], rows[:, 1::_BLOCK], out=both[:, : rows.shape[1] // _BLOCK])
+    return both
