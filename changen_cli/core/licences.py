@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from changen_cli.core.errors import UsageError
-from changen_cli.core.manifest import Manifest
+
+if TYPE_CHECKING:
+    from changen_cli.core.manifest import Manifest
 
 UNKNOWN = "other"
 """What the Hub is told where no licence is known."""
@@ -32,8 +35,10 @@ _ORDER = (
 _OTHERS = frozenset(
     (
         *("c-uda", "cc"),
-        *("agpl-3.0", "eupl-1.1", "eupl-1.2", "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0", "mpl-2.0", "osl-3.0"),
-        *("bigcode-openrail-m", "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "creativeml-openrail-m", "openrail", "openrail++"),
+        *("agpl-3.0", "eupl-1.1", "eupl-1.2", "gfdl", "gpl", "gpl-2.0", "gpl-3.0"),
+        *("lgpl", "lgpl-2.1", "lgpl-3.0", "mpl-2.0", "osl-3.0"),
+        *("bigcode-openrail-m", "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "creativeml-openrail-m"),
+        *("openrail", "openrail++"),
         *("gemma", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4"),
     )
 )  # fmt: skip
