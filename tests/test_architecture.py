@@ -14,7 +14,8 @@ import changen_cli
 ROOT = Path(changen_cli.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
-    "": 0, "core": 0, "sources": 1, "events": 1, "synthesis": 1, "writers": 1, "training": 2, "workflows": 3, "cli": 4,
+    "": 0, "core": 0, "sources": 1, "events": 1, "synthesis": 1, "writers": 1, "exports": 1,
+    "training": 2, "workflows": 3, "cli": 4,
 }  # fmt: skip
 CORE_NEEDS = {"numpy", "pydantic", "yaml", "changen_cli"} | set(sys.stdlib_module_names)
 HEAVY = {"torch", "diffusers", "safetensors", "accelerate"}

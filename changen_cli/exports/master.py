@@ -1,0 +1,297 @@
+"""Datasets made by changen, read back: folders and Parquet alike, one sample at a time."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from changen_cli.core.errors import OutputError, UsageError
+from changen_cli.core.types import BoolArray, ClassSchema, UInt8Array
+from changen_cli.exports.formats import PairMode
+
+Row = dict[str, Any]
+
+_BATCH_ROWS = 4
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One image or mask as it is stored.
+
+    Attributes:
+        name: File name, without folders.
+        path: Where it lies; None inside a Parquet shard.
+        data: Its bytes, inside a Parquet shard.
+    """
+
+    name: str
+    path: Path | None = None
+    data: bytes = b""
+
+    @property
+    def suffix(self) -> str:
+        """``.png`` or ``.tif``."""
+        return Path(self.name).suffix
+
+    def read(self) -> bytes:
+        """The encoded file."""
+        return self.data if self.path is None else self.path.read_bytes()
+
+    def array(self) -> npt.NDArray[Any]:
+        """The pixels: uint8 ``[H, W, 3]`` or ``[H, W]``.
+
+        Raises:
+            OutputError: They cannot be decoded.
+        """
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(self.read())) as picture:
+                return np.array(picture)
+        except (OSError, ValueError, SyntaxError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise OutputError(
+                f"{self.path or self.name} cannot be read: {reason}", "Run changen validate on the dataset"
+            ) from None
+
+    def put(self, target: Path) -> None:
+        """Make ``target`` this file: a hard link where the file system can, else a copy."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.path is not None:
+            try:
+                os.link(self.path, target)
+                return
+            except OSError:
+                pass  # another file system, or one without links
+        target.write_bytes(self.read())
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One time series of the dataset; nothing is decoded before it is asked for.
+
+    Attributes:
+        row: Its metadata, as in ``metadata.jsonl``; see docs/outputs.md.
+        images: One per date; empty where the dataset has no images.
+        masks: Semantic masks, one per date.
+        changes: Change masks, one per step.
+        log: Its event log, JSON lines or a JSON array.
+    """
+
+    row: Row
+    images: tuple[Stored, ...]
+    masks: tuple[Stored, ...]
+    changes: tuple[Stored, ...]
+    log: str
+
+    @property
+    def id(self) -> str:
+        """Unique in the dataset, safe as a file name."""
+        return str(self.row["image_name"])
+
+    @property
+    def group(self) -> str:
+        """The place it shows."""
+        return str(self.row["group"])
+
+    @property
+    def calendar(self) -> list[str]:
+        """The calendar dates as given, e.g. ``2018-01``; empty where there are none."""
+        return list(self.row.get("calendar") or ())
+
+    @cached_property
+    def events(self) -> list[Row]:
+        """One row per event, as in docs/outputs.md."""
+        if self.log.startswith("["):
+            rows: list[Row] = json.loads(self.log)
+            return rows
+        return [json.loads(line) for line in self.log.splitlines()]
+
+    @cached_property
+    def mask_arrays(self) -> UInt8Array:
+        """Uint8 ``[T, H, W]``: the semantic masks of all dates."""
+        return np.stack([mask.array() for mask in self.masks]).astype(np.uint8, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two dates of one sample, for layouts that know only pairs.
+
+    Attributes:
+        sample: The series.
+        first: Its earlier date.
+        second: Its later date.
+    """
+
+    sample: Sample
+    first: int
+    second: int
+
+    @property
+    def name(self) -> str:
+        """The sample's id, with the two dates where it has more than two."""
+        return self.sample.id if len(self.sample.masks) == 2 else f"{self.sample.id}_t{self.first}_t{self.second}"
+
+    @property
+    def images(self) -> tuple[Stored, Stored]:
+        """The images of both dates."""
+        return self.sample.images[self.first], self.sample.images[self.second]
+
+    @property
+    def masks(self) -> tuple[UInt8Array, UInt8Array]:
+        """Uint8 ``[H, W]``: the semantic masks of both dates."""
+        return self.sample.mask_arrays[self.first], self.sample.mask_arrays[self.second]
+
+    @property
+    def change(self) -> BoolArray:
+        """Bool ``[H, W]``: where the two masks differ, whatever happened between."""
+        before, after = self.masks
+        return np.asarray(before != after)
+
+
+def pairs(sample: Sample, mode: PairMode = "consecutive") -> list[Pair]:
+    """The pairs of dates of a sample, earlier date first.
+
+    Args:
+        sample: The series.
+        mode: Neighbouring dates, every two dates, or the first and the last one.
+    """
+    dates = len(sample.masks)
+    if mode == "first-last":
+        return [Pair(sample, 0, dates - 1)]
+    reach = dates if mode == "all" else 2
+    return [Pair(sample, a, b) for a in range(dates) for b in range(a + 1, min(a + reach, dates))]
+
+
+@dataclass(frozen=True, eq=False)
+class Master:
+    """A finished dataset in the layout of docs/outputs.md.
+
+    Attributes:
+        root: Its folder.
+        layout: ``folder`` or ``parquet``.
+        schema: The classes of its masks.
+        manifest: ``manifest.json``.
+        tables: The files its rows are in.
+    """
+
+    root: Path
+    layout: Literal["folder", "parquet"]
+    schema: ClassSchema
+    manifest: Row
+    tables: tuple[Path, ...]
+
+    @property
+    def has_images(self) -> bool:
+        """Whether images were drawn, or masks only."""
+        return bool(self.manifest.get("images", True))
+
+    def rows(self) -> Iterator[Row]:
+        """Metadata of all samples, in order, without pixels; those of a folder with their ``*_file_name`` columns."""
+        for table in self.tables:
+            if self.layout == "folder":
+                with table.open(encoding="utf-8") as lines:
+                    yield from (json.loads(line) for line in lines)
+            else:
+                import pyarrow.parquet as pq
+
+                file = pq.ParquetFile(table)
+                names = [name for name in file.schema_arrow.names if not _holds_pixels(name) and name != "events"]
+                for batch in file.iter_batches(1024, columns=names):
+                    yield from batch.to_pylist()
+
+    def samples(self) -> Iterator[Sample]:
+        """All samples, in order; a few rows of a shard are in memory at a time."""
+        for table in self.tables:
+            yield from _from_folder(table) if self.layout == "folder" else _from_shard(table)
+
+
+def open_master(root: Path) -> Master:
+    """Open a dataset that changen made.
+
+    Args:
+        root: Its folder.
+
+    Raises:
+        UsageError: There is no such folder, or no dataset in it, or its run has not ended.
+        OutputError: Its manifest or class table cannot be read.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root} is no folder", "Name a dataset made by changen generate or simulate")
+    manifest, classes = _json(root / "manifest.json"), _json(root / "classes.json")
+    if manifest.get("status") not in ("complete", "interrupted"):
+        raise UsageError(
+            f"{root}: its run has the status {manifest.get('status')!r}, so that files may be missing",
+            "Run the command that made it again",
+        )
+    shards, tables = sorted(root.glob("data/*.parquet")), sorted(root.glob("*/metadata.jsonl"))
+    if not shards and not tables:
+        raise UsageError(f"{root} holds no sample: neither */metadata.jsonl nor data/*.parquet")
+    try:
+        rows = sorted(classes["classes"], key=lambda row: row["id"])
+        agnostic = bool(manifest.get("source", {}).get("proposals"))
+        schema = ClassSchema(tuple(row["name"] for row in rows), class_agnostic=agnostic)
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(f"{root / 'classes.json'} is no class table: {error!r}") from None
+    return Master(root, "parquet" if shards else "folder", schema, manifest, tuple(shards or tables))
+
+
+def _json(path: Path) -> Row:
+    try:
+        value: Row = json.loads(path.read_text(encoding="utf-8"))
+        return value
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path.parent} has no {path.name}", "Name a dataset made by changen generate or simulate"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be read: {error}") from None
+
+
+def _from_folder(table: Path) -> Iterator[Sample]:
+    with table.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            dates = int(row["dates"])
+
+            def files(names: list[str | None]) -> tuple[Stored, ...]:
+                return tuple(Stored(Path(name).name, table.parent / name) for name in names if name)
+
+            images = row.get("image_file_names") or [row.get(f"t{t + 1}_image_file_name") for t in range(dates)]
+            masks = row.get("mask_file_names") or [row[f"t{t + 1}_mask_file_name"] for t in range(dates)]
+            changes = row.get("change_file_names") or [row["change_mask_file_name"]]
+            log = (table.parent / row["events_file"]).read_text(encoding="utf-8")
+            plain = {key: value for key, value in row.items() if not key.endswith(("_file_name", "_file_names"))}
+            del plain["events_file"]
+            yield Sample(plain, files(images), files(masks), files(changes), log)
+
+
+def _from_shard(table: Path) -> Iterator[Sample]:
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(table).iter_batches(_BATCH_ROWS):
+        for cells in batch.to_pylist():
+            dates = int(cells["dates"])
+
+            def stored(cell: Row | None) -> tuple[Stored, ...]:
+                return () if cell is None else (Stored(cell["path"], data=cell["bytes"]),)
+
+            images = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_image")))
+            masks = tuple(s for t in range(dates) for s in stored(cells[f"t{t + 1}_mask"]))
+            steps = cells.get("change_masks") or [cells["change_mask"]]
+            changes = tuple(s for cell in steps for s in stored(cell))
+            plain = {key: value for key, value in cells.items() if not _holds_pixels(key) and key != "events"}
+            yield Sample(plain, images, masks, changes, cells["events"])
+
+
+def _holds_pixels(column: str) -> bool:
+    return column.startswith("change_mask") or column.endswith(("_image", "_mask"))
