@@ -66,6 +66,8 @@ class _Check:
             yield Finding(MANIFEST, str(error), "")
         if self._manifest and self._manifest.status not in ("complete", "interrupted"):
             yield Finding(MANIFEST, f"the run has the status {self._manifest.status}: files may be missing", _RERUN)
+        if self._manifest and self._manifest.status == "interrupted":
+            yield Finding(MANIFEST, "the run was interrupted: only what was finished is there", _RERUN, "warning")
         yield from self._classes()
         for path in sorted(self._folder.glob(".staging")) + sorted(self._folder.rglob(".partial-*")):
             name = path.relative_to(self._folder).as_posix()

@@ -290,6 +290,14 @@ def test_a_folder_made_before_there_were_checksums_is_only_warned_about(made, tm
     assert (finding.file, finding.severity) == ("checksums.sha256", "warning")
 
 
+def test_an_interrupted_run_is_only_warned_about(made, tmp_path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made("pairs"), out)
+    edit_json(out, "manifest.json", status="interrupted")
+    (finding,) = check_master(out)
+    assert (finding.file, finding.severity) == ("manifest.json", "warning")
+
+
 def test_other_peoples_files_at_the_root_are_no_business_of_ours(made, tmp_path) -> None:
     out = tmp_path / "out"
     shutil.copytree(made("pairs"), out)
