@@ -42,7 +42,7 @@ def validate(
     """
     from changen_cli.workflows.validate import validate as run
 
-    with make_progress(quiet=quiet, items="checked", made="findings") as progress:
+    with make_progress(quiet=quiet, items="", made="read") as progress:
         found = run(folder, layout=layout, progress=progress)
     if as_json:
         result_json(asdict(found) | {"folder": str(folder)})
@@ -56,11 +56,11 @@ def _tell(folder: Path, found: Validation, limit: int) -> None:
     """Print the findings as a table, and how many there are."""
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     total = found.errors + found.warnings
     if total:
-        table = Table("", "file", "what is wrong", "what to do", title_justify="left")
+        table = Table("", Column("file", overflow="fold"), "what is wrong", "what to do")
         for finding in found.findings[:limit]:
             cells = (finding.severity, finding.file, finding.message, finding.fix)
             table.add_row(*map(escape, cells), style="red" if finding.severity == "error" else "yellow")

@@ -110,6 +110,7 @@ class _Check:
         """Every row, its pixels and its events."""
         rules, done = self._rules(), 0
         total = self._manifest.counts.get("samples", 0) if self._manifest else 0
+        self._tick("samples", 0, total)
         for table in self._tables:
             for item in table.samples(rules):
                 if isinstance(item, Finding):
@@ -213,6 +214,7 @@ class _Check:
             with path.open("rb") as file:
                 total = sum(1 for _ in file)
             listed: set[str] = set()
+            self._tick("checksums", 0, total)
             for done, (name, digest) in enumerate(read_checksums(path), 1):
                 listed.update({name} if "/metadata" in name or name.startswith("data/") else ())
                 yield from self._hash(name, digest)

@@ -54,7 +54,7 @@ def validate(folder: Path, *, layout: str | None = None, progress: Progress | No
     layout = layout or find_layout(folder)
     found = Validation(layout)
     progress.stage(f"checking {layout}")
-    for finding in _findings(folder, layout, progress, found):
+    for finding in _findings(folder, layout, progress):
         found.errors += finding.severity == "error"
         found.warnings += finding.severity == "warning"
         if len(found.findings) < KEPT:
@@ -79,7 +79,7 @@ def find_layout(folder: Path) -> str:
     )
 
 
-def _findings(folder: Path, layout: str, progress: Progress, found: Validation) -> Iterator[Finding]:
+def _findings(folder: Path, layout: str, progress: Progress) -> Iterator[Finding]:
     stage = ""
 
     def tick(name: str, done: int, total: int) -> None:
@@ -88,7 +88,7 @@ def _findings(folder: Path, layout: str, progress: Progress, found: Validation) 
             stage = name
             progress.stage(f"checking {name}")
             progress.total(total)
-        progress.scene(done, found.errors + found.warnings)
+        progress.scene(done, done)
 
     if layout == MASTER:
         yield from check_master(folder, tick)

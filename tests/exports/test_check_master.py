@@ -27,7 +27,7 @@ def test_a_sound_dataset_gives_no_finding(name, made) -> None:
     ticks: list[tuple[str, int, int]] = []
     assert list(check_master(made(name), lambda *tick: ticks.append(tick))) == []
     samples = [done for stage, done, _ in ticks if stage == "samples"]
-    assert samples == list(range(1, len(samples) + 1)) and ticks[len(samples) - 1][2] == len(samples)
+    assert samples == list(range(len(samples))) and ticks[0][2] == len(samples) - 1 > 0
     assert ticks[-1][0] == "checksums" and ticks[-1][1] == ticks[-1][2]
 
 
