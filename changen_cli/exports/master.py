@@ -271,7 +271,7 @@ def open_master(root: Path) -> Master:
         raise UsageError(f"{root} holds no sample: neither */metadata.jsonl nor data/*.parquet")
     try:
         rows = sorted(classes["classes"], key=lambda row: row["id"])
-        agnostic = bool(manifest.get("source", {}).get("proposals"))
+        agnostic = str(manifest.get("source", {}).get("labels", "")).startswith("class-agnostic")
         schema = ClassSchema(tuple(row["name"] for row in rows), class_agnostic=agnostic)
     except (KeyError, TypeError, ValueError) as error:
         raise OutputError(f"{root / 'classes.json'} is no class table: {error!r}") from None

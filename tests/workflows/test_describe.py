@@ -15,6 +15,7 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from changen_cli.core.errors import UsageError
+from changen_cli.exports.master import open_master
 from changen_cli.workflows.describe import describe
 from changen_cli.workflows.generate import generate
 from changen_cli.workflows.simulate import simulate_dataset
@@ -182,6 +183,15 @@ def test_what_nobody_states_is_unknown(xbd_tree, tmp_path, make_recipe) -> None:
     text = (out / "README.md").read_text()
     assert "license: cc0-1.0\n" in text and "| source: Flood | cc0-1.0 | (c) me |" in text
     assert manifest(out)["source"]["license"] == ["cc0-1.0"]
+
+
+def test_proposals_are_called_so_also_later(photos, tmp_path, make_recipe) -> None:
+    out = tmp_path / "out"
+    simulate_dataset(make_recipe(photos, output={"path": str(out)}))
+    assert open_master(out).schema.class_agnostic
+    facts = describe(out)
+    assert facts["proposals"] == "class-agnostic object proposals (graph segmentation), not ground truth"
+    assert render_card(facts) == (out / "README.md").read_text(), "the card of a run is that of its dataset"
 
 
 def test_a_bad_statement_stops_before_anything_is_written(xbd_tree, tmp_path, make_recipe) -> None:
