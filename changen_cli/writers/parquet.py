@@ -3,12 +3,14 @@
     OUT/data/<split>-00000-of-00012.parquet
 
 Columns, in this order: ``t1_image t2_image t1_mask t2_mask change_mask image_name``, then ``t3_image … t3_mask …
-change_masks`` for series of more than two dates, then the metadata columns, then ``events``.
+change_masks`` for series of more than two dates, then ``t1_instances t2_instances …``, then the metadata columns, then
+``objects`` and ``events``.
 
 - Column ``t1`` is date 0. ``change_mask`` always belongs to ``t1`` and ``t2``, so that these five are a correct pair
   for readers of pairs; ``change_masks`` lists the change mask of every step. There are no lists of images or
   semantic masks: they would store every pixel twice.
 - ``events`` is a JSON array in a string: the keys differ by event kind, and a string loads the same everywhere.
+- ``t<n>_instances`` are 16-bit PNG, ``objects`` is a JSON object in a string: number → object id.
 - Samples without images leave the columns ``t<n>_image`` out.
 - Georeferenced scenes keep PNG bytes; their georeference is in the columns ``crs`` and ``transform``.
 
@@ -23,10 +25,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from changen_cli.core.checksums import HashingFile
 from changen_cli.core.files import atomic_path
 from changen_cli.core.types import ClassSchema, TimeSeries
-from changen_cli.writers.base import Row, Staging, check_sample, dump, event_row, metadata_row, unify
-from changen_cli.writers.images import change_image, encode_png
+from changen_cli.writers.base import (
+    Row,
+    Staging,
+    check_sample,
+    close_checksums,
+    dump,
+    event_row,
+    metadata_row,
+    object_names,
+    unify,
+)
+from changen_cli.writers.images import change_image, encode_plain, encode_png, numbers_image
 
 if TYPE_CHECKING:
     import datasets
@@ -38,6 +51,7 @@ MAX_GROUP_ROWS = 100
 # Types of columns that may be empty throughout; all others are inferred from their values.
 _NULLABLE = {"gsd_m": "float64", "crs": "string", "transform": "float64 list"}
 _PIECES = "_pieces"
+_TEXTS = ("objects", "events")
 
 
 class ParquetWriter:
@@ -61,7 +75,8 @@ class ParquetWriter:
         self._staging.check_dates(sample)
         row = metadata_row(sample)
         events = dump([event_row(event, self.schema, sample.calendar) for event in sample.events])
-        pieces = [*_encode(sample), ("events", "", events.encode())]
+        texts = ("objects", object_names(sample)), ("events", events)
+        pieces = [*_encode(sample), *((name, "", text.encode()) for name, text in texts)]
         with atomic_path(self._blob(sample.id)) as partial, partial.open("wb") as file:
             for _, _, data in pieces:
                 file.write(data)
@@ -73,7 +88,7 @@ class ParquetWriter:
         return self._staging.ids()
 
     def close(self, order: Sequence[str] | None = None) -> list[Path]:
-        """Write all shards, then give them their final names. Without any sample nothing is written."""
+        """Write all shards, then give them their final names and checksums. Without any sample nothing is written."""
         staged = self._staging.rows(order)
         if not staged:
             self._staging.clear()
@@ -91,14 +106,17 @@ class ParquetWriter:
             ]
         # All shards are complete before the first gets its name: a set with a gap would load without complaint.
         ready: list[tuple[Path, Path]] = []
+        digests: list[tuple[Path, str]] = []
         for final, part in shards:
             parked = self._staging.folder / "shards" / final.name
             with atomic_path(parked) as partial:
-                _write_shard(partial, (self._load(row, pieces[row["image_name"]]) for row in part), features)
+                value = _write_shard(partial, (self._load(row, pieces[row["image_name"]]) for row in part), features)
             ready.append((parked, final))
+            digests.append((final, value))
         (self.out / "data").mkdir(parents=True, exist_ok=True)
         for parked, final in ready:
             parked.replace(final)
+        close_checksums(self.out, (), digests)
         self._staging.clear()
         return [final for _, final in ready]
 
@@ -130,7 +148,7 @@ class ParquetWriter:
             for name, path, length in pieces:
                 data = file.read(length)
                 total += length
-                if name == "events":
+                if name in _TEXTS:
                     full[name] = data.decode()
                 elif name == "change_masks":
                     full.setdefault(name, []).append({"bytes": data, "path": path})
@@ -146,6 +164,9 @@ def _encode(sample: TimeSeries) -> list[tuple[str, str, bytes]]:
     images = () if sample.images is None else sample.images
     pieces = [(f"t{t + 1}_image", f"{name}_t{t}.png", encode_png(a)) for t, a in enumerate(images)]
     pieces += [(f"t{t + 1}_mask", f"{name}_t{t}_mask.png", encode_png(a)) for t, a in enumerate(sample.masks)]
+    for t, numbers in enumerate(numbers_image(sample.instances)):
+        suffix, data = encode_plain(numbers)
+        pieces.append((f"t{t + 1}_instances", f"{name}_t{t}_instances.{suffix}", data))
     pieces.append(("change_mask", f"{name}_t0_t1.png", changes[0]))
     if len(sample.masks) > 2:
         pieces += [("change_masks", f"{name}_t{t}_t{t + 1}.png", data) for t, data in enumerate(changes)]
@@ -163,6 +184,7 @@ def _features(rows: list[Row], dates: int, *, images: bool) -> datasets.Features
     if dates > 2:
         columns |= {f"t{t}_{kind}": Image() for kind in kinds for t in range(3, dates + 1)}
         columns["change_masks"] = List(Image())
+    columns |= {f"t{t}_instances": Image() for t in range(1, dates + 1)}
     for key in rows[0]:
         if key in columns:
             continue
@@ -172,7 +194,7 @@ def _features(rows: list[Row], dates: int, *, images: bool) -> datasets.Features
             columns[key] = List({name: Value(_kind([value])) for name, value in first.items()})
         else:
             columns[key] = List(Value(kind.removesuffix(" list"))) if kind.endswith(" list") else Value(kind)
-    columns["events"] = Value("string")
+    columns |= {name: Value("string") for name in _TEXTS}
     return Features(columns)
 
 
@@ -188,8 +210,8 @@ def _kind(values: Iterable[Any]) -> str:
     return "string"
 
 
-def _write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets.Features) -> None:
-    """Write one shard, row group by row group, so that memory holds one group at a time."""
+def _write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets.Features) -> str:
+    """Write one shard, row group by row group, so that memory holds one group at a time; returns its SHA-256."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -198,18 +220,21 @@ def _write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets
     plain = [name for name in schema.names if not _holds_images(name)]
     group: list[Row] = []
     held = 0
-    with pq.ParquetWriter(path, schema, compression="snappy", use_dictionary=plain, write_statistics=plain) as target:
-        for row, size in rows:
-            if group and (held + size > MAX_GROUP_BYTES or len(group) >= MAX_GROUP_ROWS):
-                target.write_table(pa.Table.from_pylist(group, schema=schema))
-                group, held = [], 0
-            group.append(row)
-            held += size
-        target.write_table(pa.Table.from_pylist(group, schema=schema))
+    how: dict[str, Any] = {"compression": "snappy", "use_dictionary": plain, "write_statistics": plain}
+    with HashingFile(path.open("wb")) as file:
+        with pq.ParquetWriter(file, schema, **how) as target:
+            for row, size in rows:
+                if group and (held + size > MAX_GROUP_BYTES or len(group) >= MAX_GROUP_ROWS):
+                    target.write_table(pa.Table.from_pylist(group, schema=schema))
+                    group, held = [], 0
+                group.append(row)
+                held += size
+            target.write_table(pa.Table.from_pylist(group, schema=schema))
+        return file.hexdigest()
 
 
 def _holds_images(column: str) -> bool:
-    return column.startswith("change_mask") or column.endswith(("_image", "_mask"))
+    return column.startswith("change_mask") or column.endswith(("_image", "_mask", "_instances"))
 
 
 def read_events(text: str) -> list[Row]:

@@ -123,7 +123,9 @@ def test_manifest_promises_and_completes(xbd_tree, tmp_path, make_recipe) -> Non
     assert {kind: sum(event["kind"] == kind for event in logged) for kind in kinds} == kinds
     shares = [share for row in rows(out) for share in row["changed_fraction"]]
     assert done["statistics"]["changed_share_mean"] == pytest.approx(np.mean(shares), abs=1e-4)
-    assert {"README.md", "classes.json", "preview.png", "manifest.json", "train"} == {p.name for p in out.iterdir()}
+    names = {"README.md", "classes.json", "checksums.sha256", "preview.png", "manifest.json", "train"}
+    assert names == {path.name for path in out.iterdir()}
+    assert done["checksums"] == tree(out)["checksums.sha256"]
 
 
 def test_batches_limits_and_readers_change_no_byte(pairs_tree, tmp_path, make_recipe) -> None:
@@ -137,7 +139,7 @@ def test_batches_limits_and_readers_change_no_byte(pairs_tree, tmp_path, make_re
     assert len(rows(tmp_path / "one")) == 3
     limited = run("limited", limit=2, run={"batch_size": 2})
     samples = {name: digest for name, digest in limited.items() if name.startswith("train/") and "metadata" not in name}
-    assert len(samples) == 2 * 6
+    assert len(samples) == 2 * 9
     assert samples.items() <= one.items()
     assert rows(tmp_path / "limited") == rows(tmp_path / "one")[:2]
 
@@ -150,7 +152,7 @@ def test_the_same_recipe_twice_gives_the_same_bytes(layout, xbd_tree, tmp_path, 
     first = tree(tmp_path / "out")
     generate(recipe)
     assert tree(tmp_path / "out") == first
-    assert len(first) == (17 if layout == "folder" else 5)
+    assert len(first) == (24 if layout == "folder" else 6)
 
 
 def test_seed_decides(xbd_tree, tmp_path, make_recipe) -> None:
@@ -159,7 +161,7 @@ def test_seed_decides(xbd_tree, tmp_path, make_recipe) -> None:
     first, second = (tree(tmp_path / name / "train") for name in ("0", "1"))
     assert first.keys() == second.keys()
     same = [name for name in first if first[name] == second[name]]
-    assert [name for name in same if not name.startswith("masks/")] == []
+    assert [name for name in same if not name.startswith(("masks/", "instances/"))] == []
     assert [name for name in same if not name.endswith("_t0.png")] == []
 
 

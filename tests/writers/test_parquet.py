@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -36,7 +37,7 @@ def test_pair_columns_come_first_and_masks_are_single_band_png(make, schema, tmp
     cell = table["t1_mask"][0].as_py()
     image = Image.open(io.BytesIO(cell["bytes"]))
     assert (image.format, image.mode, cell["path"]) == ("PNG", "L", "scene1_v0_t0_mask.png")
-    assert list(files(tmp_path)) == ["data/train-00000-of-00001.parquet"]
+    assert list(files(tmp_path)) == ["checksums.sha256", "data/train-00000-of-00001.parquet"]
 
 
 @pytest.mark.parametrize("dates", [2, 4])
@@ -66,6 +67,7 @@ def test_readable_as_torchange_reads_it(make, schema, tmp_path, offline):
         np.testing.assert_array_equal(example["t2_mask"], sample.masks[1])
         assert set(np.unique(example["change_mask"])) == {0, 255}
         np.testing.assert_array_equal(example["change_mask"] > 0, example["t1_mask"] != example["t2_mask"])
+        np.testing.assert_array_equal(example["t2_instances"], sample.instances[1])
     plain = load_dataset(str(tmp_path), split="train")
     assert [row["crs"] for row in plain] == [None, "EPSG:3857", None]
     assert plain[1]["transform"] == [0.5, 0.0, 9_519_926.0, 0.0, -0.5, 3_202_940.0]
@@ -85,6 +87,8 @@ def test_longer_series_add_dates_and_a_list_of_change_masks(make, schema, tmp_pa
     row = data[0]
     np.testing.assert_array_equal(np.asarray(row["t4_image"]), sample.images[3])
     np.testing.assert_array_equal(np.asarray(row["t3_mask"]), sample.masks[2])
+    np.testing.assert_array_equal(np.asarray(row["t4_instances"]), sample.instances[3])
+    assert json.loads(row["objects"]) == {"1": "obj-0", "3": "obj-2", "7": "old"}
     np.testing.assert_array_equal(np.asarray(row["change_mask"]) > 0, sample.change_masks[0])
     np.testing.assert_array_equal(np.stack([np.asarray(c) for c in row["change_masks"]]) > 0, sample.change_masks)
 
@@ -110,7 +114,7 @@ def test_neither_order_nor_a_restart_changes_a_byte(make, schema, tmp_path):
     ParquetWriter(tmp_path / "b", schema).write(samples[3])
     write_all(tmp_path / "b", schema, [samples[2], samples[0], samples[1]], max_shard_bytes=100_000)
     a = files(tmp_path / "a")
-    assert a == files(tmp_path / "b") and len(a) == 2
+    assert a == files(tmp_path / "b") and len(a) == 3
 
 
 def test_row_groups_are_bounded(make, schema, tmp_path, monkeypatch):
@@ -138,7 +142,7 @@ def test_a_failure_while_closing_leaves_no_shard_and_can_be_repeated(make, schem
     assert not (tmp_path / "data").exists() and len(writer.finished()) == 2
     monkeypatch.setattr(parquet_module, "_write_shard", real)
     assert len(ParquetWriter(tmp_path, schema, max_shard_bytes=40_000).close()) == 2
-    assert len(files(tmp_path)) == 2
+    assert len(files(tmp_path)) == 3
 
 
 def test_lists_of_records_are_columns(make, schema, tmp_path, offline):
