@@ -58,10 +58,11 @@ def test_seams_are_seen_where_there_are_seams() -> None:
 
 
 def test_other_ground_is_no_seam() -> None:
+    # From a dozen scenes the figure spreads by about 0.1 around 0.55; a flaw gives more than 0.9, see above.
     flawless = rims(0)
     for kind in ("create", "remove"):
-        assert seams.seam_probe(flawless, kind) < 0.65
-    assert seams.seam_probe(flawless, "create", "site", "ground") < 0.65
+        assert seams.seam_probe(flawless, kind) < 0.7
+    assert seams.seam_probe(flawless, "create", "site", "ground") < 0.7
 
 
 def test_nothing_redrawn_has_no_rim() -> None:
