@@ -1,0 +1,418 @@
+"""The stand-in Hub on a loopback port, speaking what huggingface_hub speaks.
+
+By hand: ``python -m tests.hub.server [PORT] [FOLDER]``, then ``HF_ENDPOINT=http://127.0.0.1:PORT HF_TOKEN=hf_writer``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.hub.state import Entry, Fault, Hub, Refusal, Repo, listing
+
+_DATE = "2026-01-01T00:00:00.000Z"
+_REPO = r"(?P<kind>datasets|models)/(?P<repo>[^/]+/[^/]+)"
+_GIT = r"/(?:(?P<kind>datasets)/)?(?P<repo>[^/]+/[^/]+)"
+_BLOCK = 1 << 16
+
+Route = Callable[["Handler", dict[str, str]], None]
+ROUTES: list[tuple[str, re.Pattern[str], Route]] = []
+
+
+def route(method: str, pattern: str) -> Callable[[Route], Route]:
+    def add(function: Route) -> Route:
+        ROUTES.append((method, re.compile(pattern), function))
+        return function
+
+    return add
+
+
+class Cut(Exception):  # noqa: N818 - ordered, no accident
+    """The connection is to be cut."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+    signature: str
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _serve(self) -> None:
+        url = urlsplit(self.path)
+        self.query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        self.fault: Fault | None = self.hub.strike(f"{self.command} {unquote(self.path)}")
+        self.left = int(self.headers.get("Content-Length") or 0)
+        self.answered = False
+        try:
+            if self.headers.get("Transfer-Encoding"):
+                raise Refusal(411, "length required")
+            if self.fault and self.fault.status:
+                self.drain()
+                raise Refusal(self.fault.status, "made to fail")
+            for method, pattern, serve in ROUTES:
+                found = pattern.fullmatch(url.path)
+                if found and method in (self.command, "GET" if self.command == "HEAD" else ""):
+                    serve(self, {key: unquote(value or "") for key, value in found.groupdict().items()})
+                    return
+            self.drain()
+            raise Refusal(404, f"no such endpoint: {self.command} {url.path}")
+        except Refusal as refusal:
+            headers = {"X-Error-Message": refusal.message, **(self.fault.headers if self.fault else {})}
+            if refusal.code:
+                headers["X-Error-Code"] = refusal.code
+            self.drain()
+            self.answer({"error": refusal.message}, refusal.status, headers)
+        except (Cut, ConnectionError):
+            self.close_connection = True
+            with_linger = self.connection
+            with_linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            with_linger.close()
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
+
+    # Requests
+
+    def blocks(self) -> Iterator[bytes]:
+        """The body, block by block; cut short where a fault says so."""
+        limit = self.fault.cut_after if self.fault else None
+        taken = 0
+        while self.left:
+            size = min(_BLOCK, self.left, *(() if limit is None else (max(1, limit - taken),)))
+            block = self.rfile.read(size)
+            if not block:
+                raise Cut
+            self.left -= len(block)
+            taken += len(block)
+            if limit is not None and taken >= limit:
+                raise Cut
+            yield block
+
+    def body(self) -> bytes:
+        return b"".join(self.blocks())
+
+    def json(self) -> Any:
+        return json.loads(self.body() or b"null")
+
+    def drain(self) -> None:
+        for _ in self.blocks():
+            pass
+
+    def user(self) -> Any:
+        header = self.headers.get("Authorization")
+        return self.hub.user(header.removeprefix("Bearer ") if header else None)
+
+    def repo(self, match: dict[str, str], *, write: bool = False) -> Repo:
+        kind = (match["kind"] or "models").removesuffix("s")
+        user = self.user()
+        if write and user is None:
+            raise Refusal(401, "Invalid username or password.")
+        return self.hub.open(kind, match["repo"], user, write=write)
+
+    # Answers
+
+    def answer(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        content = b"" if value is None else json.dumps(value).encode()
+        self.send(content, status, {"Content-Type": "application/json", **(headers or {})})
+
+    def send(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        if self.fault and self.fault.answer_lost:
+            raise Cut
+        self.send_response(status)
+        for key, text in {"Content-Length": str(len(content)), **(headers or {})}.items():
+            self.send_header(key, " ".join(text.split()))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+@route("GET", "/api/whoami-v2")
+def whoami(http: Handler, match: dict[str, str]) -> None:
+    user = http.user()
+    if user is None:
+        raise Refusal(401, "Invalid username or password.")
+    role = "write" if user.writes_to else "read"
+    orgs = [{"name": name} for name in user.writes_to if name != user.name]
+    token = {"type": "access_token", "accessToken": {"displayName": "test", "role": role}}
+    http.answer({"type": "user", "name": user.name, "orgs": orgs, "auth": token})
+
+
+@route("POST", "/api/repos/create")
+def create(http: Handler, match: dict[str, str]) -> None:
+    asked, user = http.json(), http.user()
+    if user is None:
+        raise Refusal(401, "Invalid username or password.")
+    owner = asked.get("organization") or user.name
+    if owner not in user.writes_to:
+        raise Refusal(403, f"You don't have the rights to create a {asked['type']} under the namespace {owner!r}")
+    repo_id = f"{owner}/{asked['name']}"
+    private = asked.get("visibility") == "private" or bool(asked.get("private"))
+    kind = "datasets/" if asked.get("type") == "dataset" else ""
+    made = {"url": f"{http.server.url}/{kind}{repo_id}", "name": repo_id, "id": repo_id}
+    try:
+        with http.hub.lock:
+            http.hub.create(asked.get("type") or "model", repo_id, private=private)
+    except Refusal as refusal:
+        http.answer(made | {"error": refusal.message}, refusal.status)
+        return
+    http.answer(made)
+
+
+@route("POST", "/api/validate-yaml")
+def validate_yaml(http: Handler, match: dict[str, str]) -> None:
+    import yaml
+
+    parts = http.json()["content"].split("---\n")
+    try:
+        front = yaml.safe_load(parts[1]) if len(parts) > 2 else None
+    except yaml.YAMLError as error:
+        http.answer({"errors": [{"message": str(error)}]}, 400)
+        return
+    if isinstance(front, dict) and not isinstance(front.get("license", ""), (str, list)):
+        http.answer({"errors": [{"message": "license must be a string"}]}, 400)
+        return
+    http.answer({"errors": [], "warnings": []})
+
+
+def describe(repo: Repo, revision: str) -> dict[str, Any]:
+    tree = repo.tree(revision)
+    return {
+        "_id": "1", "id": repo.id, "modelId": repo.id, "author": repo.id.split("/")[0], "sha": repo.resolve(revision),
+        "lastModified": _DATE, "createdAt": _DATE, "private": repo.private, "gated": False, "disabled": False,
+        "tags": [], "downloads": 0, "likes": 0, "siblings": [{"rfilename": path} for path in sorted(tree)],
+    }  # fmt: skip
+
+
+@route("GET", f"/api/{_REPO}(?:/revision/(?P<rev>[^/]+))?")
+def info(http: Handler, match: dict[str, str]) -> None:
+    http.answer(describe(http.repo(match), match["rev"] or "main"))
+
+
+@route("GET", f"/api/{_REPO}/tree/(?P<rev>[^/]+)(?:/(?P<folder>.+))?")
+def tree(http: Handler, match: dict[str, str]) -> None:
+    rows = listing(
+        http.repo(match).tree(match["rev"]), match["folder"], recursive=http.query.get("recursive") == "true"
+    )
+    found = list(rows)
+    if match["folder"] and not found:
+        raise Refusal(404, f"{match['folder']} does not exist", "EntryNotFound")
+    at, page = int(http.query.get("cursor", 0)), http.hub.page
+    headers = {}
+    if at + page < len(found):
+        path = urlsplit(http.path).path
+        more = f"{http.server.url}{path}?recursive={http.query.get('recursive', 'false')}&cursor={at + page}"
+        headers["Link"] = f'<{more}>; rel="next"'
+    http.answer(found[at : at + page], headers=headers)
+
+
+@route("POST", f"/api/{_REPO}/paths-info/(?P<rev>[^/]+)")
+def paths_info(http: Handler, match: dict[str, str]) -> None:
+    text = http.body().decode()
+    paths = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text).get("paths", [])
+    files = http.repo(match).tree(match["rev"])
+    rows = {row["path"]: row for row in listing(files, "", recursive=True)}
+    http.answer([rows[path] for path in paths if path in rows])
+
+
+@route("GET", f"/api/{_REPO}/refs")
+def refs(http: Handler, match: dict[str, str]) -> None:
+    rows = http.repo(match).refs.items()
+    branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": c} for n, c in rows if not n.startswith("refs/")]
+    asked = [{"name": n, "ref": n, "targetCommit": c} for n, c in rows if n.startswith("refs/")]
+    http.answer({"branches": branches, "converts": [], "tags": [], "pullRequests": asked})
+
+
+@route("POST", f"/api/{_REPO}/branch/(?P<rev>[^/]+)")
+def branch(http: Handler, match: dict[str, str]) -> None:
+    asked = http.json() or {}
+    repo = http.repo(match, write=True)
+    if match["rev"].startswith("refs/"):
+        raise Refusal(400, "Invalid reference for a branch")
+    if match["rev"] in repo.refs:
+        raise Refusal(409, "Reference already exists")
+    repo.refs[match["rev"]] = repo.resolve(asked.get("startingPoint", "main"))
+    http.answer(None)
+
+
+@route("POST", f"/api/{_REPO}/preupload/(?P<rev>[^/]+)")
+def preupload(http: Handler, match: dict[str, str]) -> None:
+    asked = http.json()
+    repo = http.repo(match, write=not http.query.get("create_pr"))
+    files = repo.tree(match["rev"])
+    rows = []
+    for file in asked["files"]:
+        known = files.get(file["path"])
+        mode = http.hub.upload_mode(file["path"], file["size"])
+        oid = {"oid": known.sha256 or known.oid} if known else {}
+        rows.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, **oid})
+    http.answer({"files": rows})
+
+
+@route("POST", f"{_GIT}\\.git/info/lfs/objects/batch")
+def batch(http: Handler, match: dict[str, str]) -> None:
+    asked = http.json()
+    http.repo(match, write="ref" in asked)
+    hub = http.hub
+    objects = []
+    for item in asked["objects"]:
+        sha256, size = item["oid"], item["size"]
+        if hub.has(sha256, size):
+            objects.append({"oid": sha256, "size": size})
+            continue
+        href = f"{http.server.url}/lfs/{sha256}?size={size}&signature={http.signature}"
+        upload: dict[str, Any] = {"href": href}
+        if size > hub.part_bytes:
+            count = -(-size // hub.part_bytes)
+            header = {f"{i + 1:05d}": f"{href}&part={i + 1}" for i in range(count)}
+            upload["header"] = {"chunk_size": str(hub.part_bytes), **header}
+        verify = {"href": f"{http.server.url}/lfs/verify"}
+        objects.append({"oid": sha256, "size": size, "actions": {"upload": upload, "verify": verify}})
+    http.answer({"transfer": "multipart" if hub.part_bytes < 1 << 40 else "basic", "objects": objects})
+
+
+def signed(http: Handler) -> None:
+    if http.query.get("signature") != http.signature:
+        raise Refusal(403, "Request has expired")
+    if http.headers.get("Authorization"):
+        raise Refusal(400, "Only one auth mechanism allowed: a signed address takes no token")
+
+
+def receive(http: Handler, key: str) -> tuple[Path, str]:
+    digest = hashlib.sha256()
+    path = http.hub.folder / f".{key}-{secrets.token_hex(4)}"
+    try:
+        with path.open("wb") as file:
+            for block in http.blocks():
+                digest.update(block)
+                file.write(block)
+    except BaseException:
+        path.unlink()
+        raise
+    return path, digest.hexdigest()
+
+
+@route("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})")
+def put(http: Handler, match: dict[str, str]) -> None:
+    signed(http)
+    sha256, part = match["oid"], http.query.get("part")
+    with http.hub.lock:
+        http.hub.started[sha256] += part in (None, "1")
+    path, digest = receive(http, sha256)
+    if part:
+        path.replace(http.hub.folder / f"{sha256}.part{int(part):05d}")
+        http.hub.parts[sha256, int(part)] = digest
+        http.answer(None, headers={"ETag": f'"{digest}"'})
+        return
+    http.hub.store(sha256, path, digest, int(http.query["size"]))
+    http.answer(None, headers={"ETag": f'"{digest}"'})
+
+
+@route("POST", r"/lfs/(?P<oid>[0-9a-f]{64})")
+def complete(http: Handler, match: dict[str, str]) -> None:
+    signed(http)
+    sha256, named = match["oid"], http.json()["parts"]
+    whole = http.hub.folder / f".{sha256}-whole"
+    digest = hashlib.sha256()
+    with whole.open("wb") as file:
+        for number, part in enumerate(named, 1):
+            if part["etag"].strip('"') != http.hub.parts.get((sha256, number)):
+                raise Refusal(400, f"part {number} is not what was received")
+            path = http.hub.folder / f"{sha256}.part{number:05d}"
+            content = path.read_bytes()
+            path.unlink()
+            digest.update(content)
+            file.write(content)
+    http.hub.store(sha256, whole, digest.hexdigest(), int(http.query["size"]))
+    http.answer({})
+
+
+@route("POST", "/lfs/verify")
+def verify(http: Handler, match: dict[str, str]) -> None:
+    asked = http.json()
+    if http.user() is None:
+        raise Refusal(401, "Invalid username or password.")
+    if not http.hub.has(asked["oid"], asked["size"]):
+        raise Refusal(404, "object not found")
+    http.answer({})
+
+
+@route("POST", f"/api/{_REPO}/commit/(?P<rev>[^/]+)")
+def commit(http: Handler, match: dict[str, str]) -> None:
+    lines = [json.loads(line) for line in http.body().splitlines()]
+    create_pr = bool(http.query.get("create_pr"))
+    repo = http.repo(match, write=not create_pr)
+    if create_pr and http.user() is None:
+        raise Refusal(401, "Invalid username or password.")
+    done = http.hub.commit(repo, match["rev"], lines, create_pr=create_pr)
+    base = f"{http.server.url}/{'datasets/' if repo.kind == 'dataset' else ''}{repo.id}"
+    number = done["pull_request"]
+    asked = {"pullRequestUrl": f"{base}/discussions/{number}"} if number else {}
+    http.answer({"success": True, "commitOid": done["commit"], "commitUrl": f"{base}/commit/{done['commit']}", **asked})
+
+
+@route("GET", f"{_GIT}/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
+def resolve(http: Handler, match: dict[str, str]) -> None:
+    repo = http.repo(match)
+    commit_id = repo.resolve(match["rev"])
+    entry: Entry | None = repo.commits[commit_id].get(match["path"])
+    if entry is None:
+        raise Refusal(404, f"{match['path']} does not exist", "EntryNotFound")
+    content = http.hub.read(entry)
+    etag = f'"{entry.sha256 or entry.oid}"'
+    headers = {"ETag": etag, "X-Repo-Commit": commit_id, "Accept-Ranges": "bytes"}
+    if entry.sha256:
+        headers |= {"X-Linked-Size": str(entry.size), "X-Linked-Etag": etag}
+    asked = re.fullmatch(r"bytes=(\d+)-(\d*)", http.headers.get("Range", ""))
+    if asked is None:
+        http.send(content, headers=headers)
+        return
+    first, last = int(asked[1]), min(int(asked[2] or entry.size), entry.size - 1)
+    headers["Content-Range"] = f"bytes {first}-{last}/{entry.size}"
+    http.send(content[first : last + 1], 206, headers)
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError | ValueError):
+            super().handle_error(request, client_address)
+
+
+@contextmanager
+def serve(folder: Path, port: int = 0, **settings: Any) -> Iterator[tuple[str, Hub]]:
+    """Run a Hub on a loopback port; yield its address and its state."""
+    hub = Hub(folder, **settings)
+    handler = type("BoundHandler", (Handler,), {"hub": hub, "signature": secrets.token_hex(8)})
+    server = Server(("127.0.0.1", port), handler)
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server.url, hub
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    with serve(Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp()), int((sys.argv[1:] or ["8765"])[0])) as (
+        url,
+        state,
+    ):
+        print(f"{url}, tokens {', '.join(state.users)}", flush=True)
+        threading.Event().wait()
