@@ -26,6 +26,7 @@ def generate(
     proposals: options.Proposals = None,
     sam_model: options.SamModel = None,
     max_skipped: options.MaxSkipped = None,
+    source_license: options.SourceLicense = None,
     events: options.Events = None,
     transitions: options.Transitions = None,
     disaster: options.Disaster = None,

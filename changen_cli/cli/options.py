@@ -28,6 +28,7 @@ KEYS = {
     "proposals": "source.proposals",
     "sam_model": "source.sam_model",
     "max_skipped": "source.max_skipped",
+    "source_license": "source.license",
     "limit": "limit",
     "events": "events.kinds",
     "transitions": "events.transitions",
@@ -62,7 +63,7 @@ KEYS = {
 }
 """Parameter of a command → key of the recipe."""
 
-_LISTS = frozenset({"classes", "bands", "events", "surfaces", "dates"})
+_LISTS = frozenset({"source_license", "classes", "bands", "events", "surfaces", "dates"})
 """Given as one text with commas."""
 
 
@@ -144,6 +145,17 @@ SamModel = Annotated[
 MaxSkipped = Annotated[
     str | None,
     _option("--max-skipped", help="Share of broken scenes that is still a success.", panel=SOURCE, default="20%"),
+]
+SourceLicense = Annotated[
+    str | None,
+    _option(
+        "--source-license",
+        help=(
+            "Licence of the images and labels for the dataset card, e.g. cc-by-4.0, or both: cc-by-4.0,odbl. "
+            "\\[default: as changen-source.yaml in the folder says, else unknown]"
+        ),
+        panel=SOURCE,
+    ),
 ]
 Limit = Annotated[
     int | None, _option("--limit", help="Stop after this many scenes; a tile counts as one.", panel=SOURCE)

@@ -21,6 +21,7 @@ from pydantic import (
 from changen_cli.core.calendar import check_dates
 from changen_cli.core.damage import Disaster
 from changen_cli.core.errors import UsageError
+from changen_cli.core.licences import check_identifier
 from changen_cli.core.transitions import DEFAULT_TRANSITIONS, TransitionTable, load_transitions
 
 Layout = Literal["xbd", "pairs", "images"]
@@ -85,6 +86,16 @@ class SourceSection(_Section):
     )
     sam_model: str = Field("facebook/sam-vit-base", description="Segment Anything model, path or Hub id")
     max_skipped: Share = Field(0.2, description="share of scenes that may fail before the run counts as failed")
+    license: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="licences of images and labels; else as changen-source.yaml says",
+    )
+
+    @field_validator("license")
+    @classmethod
+    def _identified(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else tuple(check_identifier(name, "--source-license") for name in value)
 
     @field_validator("bands")
     @classmethod
@@ -252,9 +263,9 @@ class Recipe(_Section):
         return source.parent / f"{source.name}-changen"
 
     def fingerprint(self) -> str:
-        """Hash of all settings that decide the content: everything but ``run``, paths, and ``limit``."""
+        """Hash of all settings that decide the content: everything but ``run``, paths, licences, and ``limit``."""
         content = self.model_dump(mode="json", exclude={"run": True, "output": {"path", "overwrite"}, "limit": True})
-        del content["source"]["input"]
+        del content["source"]["input"], content["source"]["license"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -273,5 +284,5 @@ def build_recipe(values: dict[str, Any]) -> Recipe:
         reason = first["msg"].removeprefix("Value error, ")
         # The key is the recipe's; on the command line the same setting is an option of its own name.
         field = str(first["loc"][1] if first["loc"][0] in Recipe.model_fields and len(first["loc"]) > 1 else key)
-        option = {"kinds": "events", "path": "output"}.get(field, field).replace("_", "-")
+        option = {"kinds": "events", "path": "output", "license": "source_license"}.get(field, field).replace("_", "-")
         raise UsageError(f"{key} (--{option}): {reason} (given: {first['input']!r})") from None

@@ -88,10 +88,13 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe, progress: Progress) -> None:
+        from changen_cli.sources.statement import read_statement
+
         self._started = time.perf_counter()
         self.recipe, self.progress = recipe, progress
         prepare_output(recipe)
         self.source = open_labelled_source(recipe)
+        self._stated = read_statement(self.source.root)
         progress.note(f"{recipe.source.input}: {self.source.describe()}")
         self.kinds = event_kinds(recipe, self.source.schema)
         progress.note(_roles(self.source, recipe, self.kinds))
@@ -139,6 +142,9 @@ class Run:
         manifest = new_manifest(
             recipe,
             source={
+                "name": self._stated.name,
+                "license": list(recipe.source.license or self._stated.license),
+                "attribution": self._stated.attribution,
                 "layout": self.source.layout,
                 "classes": list(schema.names),
                 "description": self.source.describe(),

@@ -55,7 +55,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
         "generate", "-i", pairs_tree, "-o", out, "--steps", 2, "--dates", "2018, 2020-06,2023-01-15", "--res", 96, "--layout", "pairs",
         "--classes", "background, building, road", "--bands", "3,2,1", "--upsample", "--limit", 1,
         "--proposals", "none", "--sam-model", "some/sam",
-        "--max-skipped", "30%", "--events", "create,transition,damage", "--transitions", matrix, "--disaster", "fire", "--rebuild", "10%", "--rates", "create=2%", "--surfaces", "background", "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
+        "--max-skipped", "30%", "--source-license", "CC BY 4.0,odbl", "--events", "create,transition,damage", "--transitions", matrix, "--disaster", "fire", "--rebuild", "10%", "--rates", "create=2%", "--surfaces", "background", "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
         "--seed", 9, "-m", model_file, "--scheduler", "ddim", "--inference-steps", 3, "--start", "noise",
         "--strength", 0.4, "--guidance-ratio", 0.5, "--extent", "full", "--unchanged", "exact", "--batch-size", 1,
         "--device", "cpu", "--dtype", "float32", "--threads", 1, "--format", "parquet", "--overwrite", "-q",
@@ -67,6 +67,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
         "source": {
             "input": str(pairs_tree), "layout": "pairs", "classes": ["background", "building", "road"], "res": 96,
             "upsample": True, "bands": [3, 2, 1], "proposals": "none", "sam_model": "some/sam", "max_skipped": 0.3,
+            "license": ["cc-by-4.0", "odbl"],
         },
         "events": {
             "kinds": ["create", "transition", "damage"], "disaster": "fire", "rebuild": 0.1, "rates": {"create": 0.02}, "surfaces": ["background"], "dates": ["2018", "2020-06", "2023-01-15"], "steps": 2, "change_area": [0.03, 0.05], "negatives": 0.1, "min_area_px": 64,

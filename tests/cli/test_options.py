@@ -37,6 +37,7 @@ DEFAULT_IN_THE_HELP = {
     "threads",
     "transitions",
     "disaster",
+    "source_license",
 }
 """Their default is no value but a behaviour, told in the help text."""
 
@@ -68,7 +69,11 @@ def recipe_fields(model: type[BaseModel] = Recipe, prefix: str = "") -> set[str]
 def test_every_recipe_field_has_an_option_or_an_excuse() -> None:
     assert set(KEYS.values()) | WITHOUT_AN_OPTION == recipe_fields()
     assert not set(KEYS.values()) & WITHOUT_AN_OPTION
-    assert {name for name, key in KEYS.items() if key.rpartition(".")[2] != name} == {"events", "output"}
+    assert {name for name, key in KEYS.items() if key.rpartition(".")[2] != name} == {
+        "events",
+        "output",
+        "source_license",
+    }
     given = {name for command, own in COMMANDS.items() for name in set(inspect.signature(command).parameters) - own}
     assert given == set(KEYS)
 
@@ -83,7 +88,7 @@ def test_commands_share_what_is_declared_once(command: Any) -> None:
             assert parameter.default is None, "what is not given is left to the recipe"
 
 
-NOT_FOR_ONE_SCENE = {"input", "limit", "max_skipped", "negatives", "variants"}
+NOT_FOR_ONE_SCENE = {"input", "limit", "max_skipped", "source_license", "negatives", "variants"}
 
 
 @pytest.mark.parametrize(("command", "left_out"), [(simulate, set()), (preview, NOT_FOR_ONE_SCENE)])

@@ -39,6 +39,7 @@ def test_fingerprint_follows_the_content(changed: dict[str, Any]) -> None:
     "changed",
     [
         {"source": {"input": "elsewhere"}},
+        {"source": {"input": "in", "license": ("cc-by-4.0",)}},
         {"output": {"path": "out", "overwrite": True}},
         {"run": {"batch_size": 9, "device": "cpu", "threads": 2}},
         {"limit": 3},
@@ -187,3 +188,11 @@ def test_rates_are_per_year_of_dated_series() -> None:
     for wrong in ("create", "create=-1%", "create=x", "damage=1%", ""):
         with pytest.raises(UsageError, match="rates"):
             recipe(events={"rates": wrong, "dates": dates, "kinds": ("create", "remove", "damage")})
+
+
+def test_a_licence_is_an_identifier_of_the_hub() -> None:
+    assert recipe(source={"input": "in", "license": ("CC BY 4.0", "ODbL")}).source.license == ("cc-by-4.0", "odbl")
+    with pytest.raises(
+        UsageError, match=r"--source-license: 'mine' is no licence.* Give an identifier such as cc-by-4"
+    ):
+        recipe(source={"input": "in", "license": ("mine",)})
