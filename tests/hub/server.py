@@ -218,6 +218,12 @@ def tree(http: Handler, match: dict[str, str]) -> None:
     http.answer(found[at : at + page], headers=headers)
 
 
+@route("GET", f"/api/{_REPO}/auth-check(?P<write>/write)?")
+def auth_check(http: Handler, match: dict[str, str]) -> None:
+    http.repo(match, write=bool(match["write"]))
+    http.answer(None)
+
+
 @route("POST", f"/api/{_REPO}/paths-info/(?P<rev>[^/]+)")
 def paths_info(http: Handler, match: dict[str, str]) -> None:
     text = http.body().decode()
