@@ -52,6 +52,8 @@ class Manifest(BaseModel):
     statistics: dict[str, Any] = Field(default_factory=dict)
     scenes: list[dict[str, Any]] = Field(default_factory=list)
     skipped: list[dict[str, Any]] = Field(default_factory=list)
+    checksums: str = ""
+    """SHA-256 of ``checksums.sha256``, which lists that of every other file of the dataset."""
 
     def save(self, folder: Path) -> Path:
         """Write ``manifest.json`` into ``folder``, atomically."""

@@ -106,7 +106,9 @@ def make_plan(
     return plan
 
 
-def build(master: Master, plan: Plan, wanted: Iterable[Shard], target: Callable[[Shard], Path]) -> Iterator[Shard]:
+def build(
+    master: Master, plan: Plan, wanted: Iterable[Shard], target: Callable[[Shard], Path]
+) -> Iterator[tuple[Shard, str]]:
     """Write shards, in the order of the plan, each when it is asked for; one row group is in memory at a time.
 
     Args:
@@ -116,7 +118,7 @@ def build(master: Master, plan: Plan, wanted: Iterable[Shard], target: Callable[
         target: Says where a shard is to be written; called when its turn has come.
 
     Yields:
-        Every shard that is complete under the path ``target`` gave.
+        Every shard that is complete under the path ``target`` gave, and its SHA-256.
     """
     left = set(wanted)
     features: Any = None
@@ -130,8 +132,8 @@ def build(master: Master, plan: Plan, wanted: Iterable[Shard], target: Callable[
             part = islice(samples, shard.rows)
             if shard in left:
                 with atomic_path(target(shard)) as partial:
-                    write_shard(partial, (shard_row(sample, split) for sample in part), features)
-                yield shard
+                    sha256 = write_shard(partial, (shard_row(sample, split) for sample in part), features)
+                yield shard, sha256
             for _ in part:
                 pass  # of a shard that is not wanted
 

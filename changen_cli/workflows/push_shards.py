@@ -73,13 +73,13 @@ class ShardPush:
         unknown = [shard for shard in self.plan.shards if self.record.get(shard.key) is None]
         fresh = {}
         with self.record.workplace() as workplace:
-            for shard, path in self._built(unknown, workplace, lambda: None):
-                fresh[shard] = self._remember(shard, path)
+            for shard, path, stored in self._built(unknown, workplace, lambda: None):
+                fresh[shard] = stored
                 _drop(shard, path)
         known = {shard: fresh.get(shard) or self.record.get(shard.key) for shard in self.plan.shards}
-        stored = {shard: item for shard, item in known.items() if item}
-        held = self.repo.held(stored.values()) if ask else set()
-        rows = [(shard.path, item.size, item in held) for shard, item in stored.items()]
+        files = {shard: item for shard, item in known.items() if item}
+        held = self.repo.held(files.values()) if ask else set()
+        rows = [(shard.path, item.size, item in held) for shard, item in files.items()]
         return [row[:2] for row in rows if row[2]], [row[:2] for row in rows if not row[2]]
 
     def send(self) -> tuple[list[Any], list[Sized], list[Sized]]:
@@ -112,10 +112,8 @@ class ShardPush:
                 if future.done():
                     future.result()
 
-        def send(shard: Shard, path: Path) -> Any:
+        def send(shard: Shard, path: Path, stored: Stored) -> Any:
             try:
-                stored = self._remember(shard, path)
-                self._sizes[shard.path] = stored.size
                 return self.repo.send(shard.path, path, stored, lambda position: self._at(shard, position))
             finally:
                 _drop(shard, path)
@@ -123,8 +121,9 @@ class ShardPush:
 
         with self.record.workplace() as workplace, ThreadPoolExecutor(self.workers) as pool:
             try:
-                for shard, path in self._built(todo, workplace, turn):
-                    futures[shard] = pool.submit(send, shard, path)
+                for shard, path, stored in self._built(todo, workplace, turn):
+                    self._sizes[shard.path] = stored.size
+                    futures[shard] = pool.submit(send, shard, path, stored)
                 return {shard: future.result() for shard, future in futures.items()}
             except KeyboardInterrupt:
                 self.repo.stop.set()
@@ -133,25 +132,29 @@ class ShardPush:
                 for future in futures.values():
                     future.cancel()
 
-    def _built(self, todo: Sequence[Shard], workplace: Path, turn: Callable[[], None]) -> Iterator[tuple[Shard, Path]]:
-        """Yield shards with their files, each made after ``turn`` returned."""
-        if all(shard.source for shard in todo):
-            for shard in todo:
+    def _built(
+        self, todo: Sequence[Shard], workplace: Path, turn: Callable[[], None]
+    ) -> Iterator[tuple[Shard, Path, Stored]]:
+        """Yield shards with their files, each made after ``turn`` returned, and write down their hashes."""
+        for shard, path, stored in self._made(todo, workplace, turn):
+            self.record.put(shard.key, stored)
+            yield shard, path, stored
+
+    def _made(
+        self, todo: Sequence[Shard], workplace: Path, turn: Callable[[], None]
+    ) -> Iterator[tuple[Shard, Path, Stored]]:
+        for shard in todo:
+            if shard.source:
                 turn()
-                yield shard, shard.source or workplace
-            return
+                yield shard, shard.source, Stored.of(shard.source)
 
         def target(shard: Shard) -> Path:
             turn()
             return workplace / Path(shard.path).name
 
-        for shard in build(self.master, self.plan, todo, target):
-            yield shard, workplace / Path(shard.path).name
-
-    def _remember(self, shard: Shard, path: Path) -> Stored:
-        stored = Stored.of(path)
-        self.record.put(shard.key, stored)
-        return stored
+        for shard, sha256 in build(self.master, self.plan, [s for s in todo if not s.source], target):
+            path = workplace / Path(shard.path).name
+            yield shard, path, Stored(sha256, path.stat().st_size)
 
     def _at(self, shard: Shard, position: int) -> None:
         with self._lock:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
 from changen_cli.core.errors import IncompleteError
+from changen_cli.core.files import sha256
 from changen_cli.core.manifest import Manifest, ModelRecord, Status, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import EventKind, Exemplar, Skip, Texture, TimeSeries
@@ -269,6 +271,7 @@ class _Dataset:
         ledger.complete(manifest)
         try:
             self._writer.close()
+            manifest.checksums = sha256(output / CHECKSUMS)
             result.preview = self._sheet.save(output / "preview.png")
             write_card(output, card_facts(self._recipe, self._source, manifest))
             manifest.status = status

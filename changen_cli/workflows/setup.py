@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
 from changen_cli.core.errors import OutputError, UsageError
 from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe
@@ -194,7 +195,7 @@ def clear_output(path: Path) -> None:
         return
     remove_dataset(path)
     # The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
-    for name in ("README.md", "classes.json", "preview.png", FILE_NAME):
+    for name in ("README.md", "classes.json", "preview.png", CHECKSUMS, FILE_NAME):
         (path / name).unlink(missing_ok=True)
     if not any(path.iterdir()):
         path.rmdir()

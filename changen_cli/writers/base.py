@@ -7,19 +7,22 @@ order of arrival, the number of workers and a resume change no byte of the resul
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from changen_cli.core.checksums import write_checksums
 from changen_cli.core.errors import OutputError
-from changen_cli.core.files import write_text
+from changen_cli.core.files import sha256, write_text
 from changen_cli.core.types import ChangeEvent, ClassSchema, TimeSeries
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ Layout = Literal["folder", "parquet"]
 Row = dict[str, Any]
 
 STAGING = ".staging"
+_DIGESTS = "_sha256"
 
 
 class SampleWriter(Protocol):
@@ -47,7 +51,7 @@ class SampleWriter(Protocol):
         ...
 
     def close(self, order: Sequence[str] | None = None) -> list[Path]:
-        """Put the rows into their final order, write the tables, drop the staging folder.
+        """Put the rows into their final order, write the tables and the checksums, drop the staging folder.
 
         Args:
             order: The ids that make up the dataset, in row order. None: all of them, sorted by id.
@@ -247,9 +251,14 @@ class Staging:
                 "Write series of different lengths to different folders",
             )
 
-    def put(self, sample_id: str, row: Row) -> None:
-        """Park one row."""
-        write_text(self.folder / f"{sample_id}.json", dump(row) + "\n")
+    def put(self, sample_id: str, row: Row, files: dict[str, str] | None = None) -> None:
+        """Park one row, and the SHA-256 of the sample's files by their path below the dataset folder."""
+        write_text(self.folder / f"{sample_id}.json", dump(row | {_DIGESTS: files or {}}) + "\n")
+
+    def digests(self, order: Iterable[str] | None) -> Iterator[tuple[str, str]]:
+        """Yield path and SHA-256 of all files of the parked samples, one sample after the other."""
+        for sample_id in sorted(self.ids()) if order is None else order:
+            yield from self._read(sample_id)[_DIGESTS].items()
 
     def ids(self) -> frozenset[str]:
         """Ids of all parked rows."""
@@ -275,8 +284,31 @@ class Staging:
         self._dates = None
 
     def _load(self, sample_id: str) -> Row:
+        row = self._read(sample_id)
+        del row[_DIGESTS]
+        return row
+
+    def _read(self, sample_id: str) -> Row:
         row: Row = json.loads((self.folder / f"{sample_id}.json").read_text(encoding="utf-8"))
         return row
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 as hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def close_checksums(out: Path, samples: Iterable[tuple[str, str]], tables: Iterable[tuple[Path, str]]) -> None:
+    """Write the checksums of a dataset: ``classes.json``, the files of its samples, its tables."""
+    classes = [path for path in (out / "classes.json",) if path.is_file()]
+    write_checksums(
+        out,
+        chain(
+            ((path.name, sha256(path)) for path in classes),
+            samples,
+            ((path.relative_to(out).as_posix(), value) for path, value in tables),
+        ),
+    )
 
 
 # What a writer calls its files; anything else in a dataset folder is the user's.

@@ -14,9 +14,19 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from changen_cli.core.files import atomic_path, write_text
+from changen_cli.core.files import atomic_path, sha256, write_text
 from changen_cli.core.types import ClassSchema, TimeSeries, UInt8Array
-from changen_cli.writers.base import Row, Staging, check_sample, dump, event_row, metadata_row, unify
+from changen_cli.writers.base import (
+    Row,
+    Staging,
+    check_sample,
+    close_checksums,
+    digest,
+    dump,
+    event_row,
+    metadata_row,
+    unify,
+)
 from changen_cli.writers.images import change_image, encode_cog, encode_png
 
 logger = logging.getLogger(__name__)
@@ -44,6 +54,8 @@ class FolderWriter:
         suffix = next(iter(files)).rpartition(".")[2]
         row |= file_columns(sample.id, len(sample.masks), suffix, images=sample.images is not None)
         row["events_file"] = f"events/{sample.id}.jsonl"
+        log = (event_row(event, self.schema, sample.calendar) for event in sample.events)
+        files[row["events_file"]] = "".join(dump(event) + "\n" for event in log).encode()
         root = self.out / sample.split
         written: list[Path] = []
         try:
@@ -52,11 +64,7 @@ class FolderWriter:
                 with atomic_path(path) as partial:
                     partial.write_bytes(data)
                 written.append(path)
-            events = root / row["events_file"]
-            log = (event_row(event, self.schema, sample.calendar) for event in sample.events)
-            write_text(events, "".join(dump(event) + "\n" for event in log))
-            written.append(events)
-            self._staging.put(sample.id, row)
+            self._staging.put(sample.id, row, {f"{sample.split}/{name}": digest(data) for name, data in files.items()})
         except BaseException:
             for path in written:
                 path.unlink(missing_ok=True)
@@ -68,7 +76,7 @@ class FolderWriter:
         return self._staging.ids()
 
     def close(self, order: Sequence[str] | None = None) -> list[Path]:
-        """Write ``<split>/metadata.jsonl`` and return the paths. Without any sample nothing is written."""
+        """Write ``<split>/metadata.jsonl`` and checksums; return the tables. Without samples nothing is written."""
         rows = unify(self._staging.rows(order))
         splits: dict[str, list[Row]] = {}
         for row in rows:
@@ -83,6 +91,8 @@ class FolderWriter:
             path = self.out / split / "metadata.jsonl"
             write_text(path, "".join(dump(row) + "\n" for row in part))
             paths.append(path)
+        if paths:
+            close_checksums(self.out, self._staging.digests(order), ((path, sha256(path)) for path in paths))
         self._staging.clear()
         return paths
 

@@ -23,9 +23,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from changen_cli.core.checksums import HashingFile
 from changen_cli.core.files import atomic_path
 from changen_cli.core.types import ClassSchema, TimeSeries
-from changen_cli.writers.base import Row, Staging, check_sample, dump, event_row, metadata_row, unify
+from changen_cli.writers.base import Row, Staging, check_sample, close_checksums, dump, event_row, metadata_row, unify
 from changen_cli.writers.images import change_image, encode_png
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class ParquetWriter:
         return self._staging.ids()
 
     def close(self, order: Sequence[str] | None = None) -> list[Path]:
-        """Write all shards, then give them their final names. Without any sample nothing is written."""
+        """Write all shards, then give them their final names and checksums. Without any sample nothing is written."""
         staged = self._staging.rows(order)
         if not staged:
             self._staging.clear()
@@ -94,14 +95,17 @@ class ParquetWriter:
             ]
         # All shards are complete before the first gets its name: a set with a gap would load without complaint.
         ready: list[tuple[Path, Path]] = []
+        digests: list[tuple[Path, str]] = []
         for final, part in shards:
             parked = self._staging.folder / "shards" / final.name
             with atomic_path(parked) as partial:
-                write_shard(partial, (self._load(row, pieces[row["image_name"]]) for row in part), features)
+                value = write_shard(partial, (self._load(row, pieces[row["image_name"]]) for row in part), features)
             ready.append((parked, final))
+            digests.append((final, value))
         (self.out / "data").mkdir(parents=True, exist_ok=True)
         for parked, final in ready:
             parked.replace(final)
+        close_checksums(self.out, (), digests)
         self._staging.clear()
         return [final for _, final in ready]
 
@@ -215,8 +219,8 @@ def _kind(value: Any) -> str:
     return "string" if value is None else names[type(value)]
 
 
-def write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets.Features) -> None:
-    """Write one shard, row group by row group, so that memory holds one group at a time."""
+def write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets.Features) -> str:
+    """Write one shard, row group by row group, so that memory holds one group at a time; returns its SHA-256."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -225,14 +229,17 @@ def write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets.
     plain = [name for name in schema.names if not _holds_images(name)]
     group: list[Row] = []
     held = 0
-    with pq.ParquetWriter(path, schema, compression="snappy", use_dictionary=plain, write_statistics=plain) as target:
-        for row, size in rows:
-            if group and (held + size > MAX_GROUP_BYTES or len(group) >= MAX_GROUP_ROWS):
-                target.write_table(pa.Table.from_pylist(group, schema=schema))
-                group, held = [], 0
-            group.append(row)
-            held += size
-        target.write_table(pa.Table.from_pylist(group, schema=schema))
+    how: dict[str, Any] = {"compression": "snappy", "use_dictionary": plain, "write_statistics": plain}
+    with HashingFile(path.open("wb")) as file:
+        with pq.ParquetWriter(file, schema, **how) as target:
+            for row, size in rows:
+                if group and (held + size > MAX_GROUP_BYTES or len(group) >= MAX_GROUP_ROWS):
+                    target.write_table(pa.Table.from_pylist(group, schema=schema))
+                    group, held = [], 0
+                group.append(row)
+                held += size
+            target.write_table(pa.Table.from_pylist(group, schema=schema))
+        return file.hexdigest()
 
 
 def _holds_images(column: str) -> bool:

@@ -123,7 +123,9 @@ def test_manifest_promises_and_completes(xbd_tree, tmp_path, make_recipe) -> Non
     assert {kind: sum(event["kind"] == kind for event in logged) for kind in kinds} == kinds
     shares = [share for row in rows(out) for share in row["changed_fraction"]]
     assert done["statistics"]["changed_share_mean"] == pytest.approx(np.mean(shares), abs=1e-4)
-    assert {"README.md", "classes.json", "preview.png", "manifest.json", "train"} == {p.name for p in out.iterdir()}
+    names = {"README.md", "classes.json", "checksums.sha256", "preview.png", "manifest.json", "train"}
+    assert names == {path.name for path in out.iterdir()}
+    assert done["checksums"] == tree(out)["checksums.sha256"]
 
 
 def test_batches_limits_and_readers_change_no_byte(pairs_tree, tmp_path, make_recipe) -> None:
@@ -150,7 +152,7 @@ def test_the_same_recipe_twice_gives_the_same_bytes(layout, xbd_tree, tmp_path, 
     first = tree(tmp_path / "out")
     generate(recipe)
     assert tree(tmp_path / "out") == first
-    assert len(first) == (17 if layout == "folder" else 5)
+    assert len(first) == (18 if layout == "folder" else 6)
 
 
 def test_seed_decides(xbd_tree, tmp_path, make_recipe) -> None:

@@ -47,7 +47,7 @@ def test_pixels_events_and_rows_come_back(make, schema, tmp_path):
     assert row["t3_image_file_name"] == "images/scene1_v0_t2.png"
     assert row["change_file_names"] == ["changes/scene1_v0_t0_t1.png", "changes/scene1_v0_t1_t2.png"]
     assert row["event_count"] == 2
-    expected = 3 + 3 + 2 + 1 + 1
+    expected = 3 + 3 + 2 + 1 + 1 + 1
     assert len(files(tmp_path)) == expected
 
 
@@ -58,7 +58,9 @@ def test_samples_without_images(make, schema, tmp_path, dates):
     write_all(tmp_path / "masks", schema, [dataclasses.replace(sample, images=None)])
     whole, masks = files(tmp_path / "whole"), files(tmp_path / "masks")
     assert {
-        name: data for name, data in whole.items() if "/images/" not in name and "metadata" not in name
+        name: data
+        for name, data in whole.items()
+        if "/images/" not in name and "metadata" not in name and "checksums" not in name
     }.items() <= masks.items()
     assert len(masks) == len(whole) - dates
     row, expected = (json.loads(found["train/metadata.jsonl"]) for found in (masks, whole))
@@ -127,7 +129,7 @@ def test_neither_order_nor_a_restart_changes_a_byte(make, schema, tmp_path, geo)
     FolderWriter(tmp_path / "b", schema).write(samples[2])
     write_all(tmp_path / "b", schema, [samples[1], samples[0]])
     a, b = files(tmp_path / "a"), files(tmp_path / "b")
-    assert a == b and len(a) == 3 * 6 + 1
+    assert a == b and len(a) == 3 * 6 + 2
     names = [json.loads(line)["image_name"] for line in a["train/metadata.jsonl"].decode().splitlines()]
     assert names == ["scene0_v0", "scene1_v0", "scene2_v0"]
 
@@ -157,7 +159,7 @@ def test_geotiff_keeps_crs_transform_and_pixels(make, schema, tmp_path):
             assert source.nodata == (255 if name.startswith("masks") else None)
             assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
             np.testing.assert_array_equal(source.read(), expected)
-    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".tif", ".jsonl"}
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".tif", ".jsonl", ".sha256"}
 
 
 def test_a_failure_midway_leaves_nothing_of_the_sample(make, schema, tmp_path, monkeypatch):
@@ -165,10 +167,14 @@ def test_a_failure_midway_leaves_nothing_of_the_sample(make, schema, tmp_path, m
     writer.write(make(0))
     before = files(tmp_path)
 
-    def fail(path, text):
-        raise OSError("disk full")
+    real = folder_module.atomic_path
 
-    monkeypatch.setattr(folder_module, "write_text", fail)
+    def fail(path):
+        if path.suffix == ".jsonl":
+            raise OSError("disk full")
+        return real(path)
+
+    monkeypatch.setattr(folder_module, "atomic_path", fail)
     with pytest.raises(OSError, match="disk full"):
         writer.write(make(1))
     assert files(tmp_path) == before and writer.finished() == {"scene0_v0"}

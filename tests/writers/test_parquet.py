@@ -36,7 +36,7 @@ def test_pair_columns_come_first_and_masks_are_single_band_png(make, schema, tmp
     cell = table["t1_mask"][0].as_py()
     image = Image.open(io.BytesIO(cell["bytes"]))
     assert (image.format, image.mode, cell["path"]) == ("PNG", "L", "scene1_v0_t0_mask.png")
-    assert list(files(tmp_path)) == ["data/train-00000-of-00001.parquet"]
+    assert list(files(tmp_path)) == ["checksums.sha256", "data/train-00000-of-00001.parquet"]
 
 
 @pytest.mark.parametrize("dates", [2, 4])
@@ -110,7 +110,7 @@ def test_neither_order_nor_a_restart_changes_a_byte(make, schema, tmp_path):
     ParquetWriter(tmp_path / "b", schema).write(samples[3])
     write_all(tmp_path / "b", schema, [samples[2], samples[0], samples[1]], max_shard_bytes=100_000)
     a = files(tmp_path / "a")
-    assert a == files(tmp_path / "b") and len(a) == 2
+    assert a == files(tmp_path / "b") and len(a) == 3
 
 
 def test_row_groups_are_bounded(make, schema, tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_a_failure_while_closing_leaves_no_shard_and_can_be_repeated(make, schem
     assert not (tmp_path / "data").exists() and len(writer.finished()) == 2
     monkeypatch.setattr(parquet_module, "write_shard", real)
     assert len(ParquetWriter(tmp_path, schema, max_shard_bytes=40_000).close()) == 2
-    assert len(files(tmp_path)) == 2
+    assert len(files(tmp_path)) == 3
 
 
 def test_lists_of_records_are_columns(make, schema, tmp_path, offline):
