@@ -12,7 +12,7 @@ from changen_cli.cli.upload_progress import make_upload_progress, size
 from changen_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from changen_cli.workflows.push import PushReport
+    from changen_cli.workflows.push_target import PushReport
 
 RepoId = Annotated[str, typer.Option("--repo-id", help="Where it goes, org/name; created when missing.")]
 Private = Annotated[bool, typer.Option("--private", help="Create it so that only its owners see it.")]
@@ -40,7 +40,7 @@ def push_to_hub(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Shares of train, validation and test, e.g. 0.8,0.1,0.1, drawn by place: a place is in one split only. "
+            help="Shares of train, validation and test, e.g. 0.8,0.1,0.1, drawn by place: none is in two splits. "
             "\\[default: as they are]"
         ),
     ] = None,
@@ -66,12 +66,14 @@ def push_to_hub(
     """
     from changen_cli.exports.splits import parse_shares
     from changen_cli.workflows.push import push_dataset
+    from changen_cli.workflows.push_target import Target
 
+    target = Target(repo_id, private, revision, create_pr, license, token)
     with make_upload_progress(quiet=quiet) as progress:
         report = push_dataset(
-            dataset, repo_id, private=private, revision=revision, shares=parse_shares(split) if split else (),
-            config=config_name, create_pr=create_pr, licence=license, dry_run=dry_run, verify=verify, token=token,
-            shard_bytes=parse_size(shard_size) if shard_size else None, workers=workers, progress=progress,
+            dataset, target, shares=parse_shares(split) if split else (), config=config_name, dry_run=dry_run,
+            verify=verify, shard_bytes=parse_size(shard_size) if shard_size else None, workers=workers,
+            progress=progress,
         )  # fmt: skip
     _tell(report, dry_run=dry_run, quiet=quiet)
 
@@ -92,12 +94,11 @@ def push_model(
     Example: changen push-model ./my-model --repo-id org/my-model --license cc-by-4.0
     """
     from changen_cli.workflows.push_model import push_model as push
+    from changen_cli.workflows.push_target import Target
 
+    target = Target(repo_id, private, revision, create_pr, license, token)
     with make_upload_progress(quiet=quiet) as progress:
-        report = push(
-            model, repo_id, private=private, revision=revision, create_pr=create_pr, licence=license, dry_run=dry_run,
-            token=token, progress=progress,
-        )  # fmt: skip
+        report = push(model, target, dry_run=dry_run, progress=progress)
     _tell(report, dry_run=dry_run, quiet=quiet)
 
 

@@ -6,38 +6,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
 
 from changen_cli.exports.master import Master
 from changen_cli.workflows.push_plan import Plan, Shard, build
 from changen_cli.workflows.push_record import PushRecord
+from changen_cli.workflows.push_target import Sized, UploadProgress
 from changen_cli.writers.hub import Repository
-from changen_cli.writers.hub_files import Stored
+from changen_cli.writers.hub_files import Addition, Stored
 
 WORKERS = 4
-
-Sized = tuple[str, int]
-"""A path in the repository and the bytes of its file."""
-
-
-class UploadProgress(Protocol):
-    """Receives the events of a push. :meth:`sent` is called from several threads."""
-
-    def note(self, text: str) -> None:
-        """One line worth reading."""
-
-    def sent(self, done: int, total: int) -> None:
-        """Bytes sent so far, and how many there are to send as far as known."""
-
-
-class SilentUpload:
-    """An :class:`UploadProgress` that tells nobody."""
-
-    def note(self, text: str) -> None:
-        """Ignore."""
-
-    def sent(self, done: int, total: int) -> None:
-        """Ignore."""
 
 
 class ShardPush:
@@ -82,7 +59,7 @@ class ShardPush:
         rows = [(shard.path, item.size, item in held) for shard, item in files.items()]
         return [row[:2] for row in rows if row[2]], [row[:2] for row in rows if not row[2]]
 
-    def send(self) -> tuple[list[Any], list[Sized], list[Sized]]:
+    def send(self) -> tuple[list[Addition], list[Sized], list[Sized]]:
         """Send what the Hub does not hold.
 
         Returns:
@@ -101,9 +78,9 @@ class ShardPush:
         sent = [(shard.path, self._sizes[shard.path]) for shard in todo]
         return [additions[shard] for shard in self.plan.shards], held, sent
 
-    def _send(self, todo: list[Shard]) -> dict[Shard, Any]:
+    def _send(self, todo: list[Shard]) -> dict[Shard, Addition]:
         slots = threading.Semaphore(self.workers)
-        futures: dict[Shard, Future[Any]] = {}
+        futures: dict[Shard, Future[Addition]] = {}
 
         def turn() -> None:
             # No shard is built before there is room for it, nor after one has failed.
@@ -112,7 +89,7 @@ class ShardPush:
                 if future.done():
                     future.result()
 
-        def send(shard: Shard, path: Path, stored: Stored) -> Any:
+        def send(shard: Shard, path: Path, stored: Stored) -> Addition:
             try:
                 return self.repo.send(shard.path, path, stored, lambda position: self._at(shard, position))
             finally:

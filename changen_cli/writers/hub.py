@@ -14,14 +14,14 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from changen_cli.core.errors import OutputError
-from changen_cli.writers.hub_client import check_repo_id, find_token
+from changen_cli.writers.hub_client import can_use_xet, check_repo_id, find_token
 from changen_cli.writers.hub_errors import explain, is_transient, is_unreachable, retry_after
-from changen_cli.writers.hub_files import Counted, RemoteFile, Stored, Told, batches, differences
+from changen_cli.writers.hub_files import Addition, Counted, Kind, RemoteFile, Stored, Told, batches, differences
 
-Kind = Literal["dataset", "model"]
 T = TypeVar("T")
 
 ATTEMPTS = 6
@@ -172,13 +172,10 @@ class Repository:
 
     def read(self, path: str) -> bytes:
         """Content of one small file of the revision."""
-        from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
         def fetch() -> bytes:
-            url = hf_hub_url(
-                self.repo_id, path, repo_type=self.kind, revision=self.revision, endpoint=self._api.endpoint
-            )
+            url = f"{self.address}/resolve/{quote(self.revision, safe='')}/{quote(path)}"
             answer = get_session().get(url, headers=build_hf_headers(token=self._token or False), follow_redirects=True)
             hf_raise_for_status(answer)
             return bytes(answer.content)
@@ -199,7 +196,7 @@ class Repository:
 
     def held(self, files: Iterable[Stored]) -> set[Stored]:
         """Those of ``files`` that the Hub holds already; also learns by which way it takes others."""
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, is_xet_available
+        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
         url = f"{self.address}.git/info/lfs/objects/batch"
         kind = "application/vnd.git-lfs+json"
@@ -208,7 +205,7 @@ class Repository:
             part = wanted[start : start + _BATCH]
             body: dict[str, Any] = {
                 "operation": "upload",
-                "transfers": ["basic", "multipart", *(["xet"] if is_xet_available() else [])],
+                "transfers": ["basic", "multipart", *(["xet"] if can_use_xet() else [])],
                 "objects": [{"oid": item.sha256, "size": item.size} for item in part],
                 "hash_algo": "sha256",
             }
@@ -228,7 +225,7 @@ class Repository:
             found |= {item for item in part if item.sha256 in there}
         return found
 
-    def send(self, path: str, source: Path | bytes, stored: Stored | None = None, told: Told | None = None) -> Any:
+    def send(self, path: str, source: Path | bytes, stored: Stored | None = None, told: Told | None = None) -> Addition:
         """Send one file as far as it is a large one; nobody sees it before :meth:`commit`.
 
         Args:
@@ -256,7 +253,7 @@ class Repository:
             told(size)
         return addition
 
-    def addition(self, path: str, stored: Stored) -> Any:
+    def addition(self, path: str, stored: Stored) -> Addition:
         """What :meth:`commit` takes for a large file that the Hub holds, and that need not be here."""
         from huggingface_hub import CommitOperationAdd
         from huggingface_hub.lfs import UploadInfo
@@ -267,7 +264,9 @@ class Repository:
         addition._upload_mode, addition._is_uploaded, addition._should_ignore = "lfs", True, False
         return addition
 
-    def commit(self, additions: Sequence[Any], deletions: Iterable[str], message: str, remote: Remote) -> Committed:
+    def commit(
+        self, additions: Sequence[Addition], deletions: Iterable[str], message: str, remote: Remote
+    ) -> Committed:
         """Give everything its name: in one commit where at most :data:`MAX_OPERATIONS` files differ from what is there.
 
         Above that, large files go first and small ones (card, manifest) in the last commit that adds, so that the old
@@ -310,7 +309,7 @@ class Repository:
 
         return self._retry(make, made, unanswered=not propose)
 
-    def _upload(self, addition: Any, source: Path | bytes, told: Told | None) -> None:
+    def _upload(self, addition: Addition, source: Path | bytes, told: Told | None) -> None:
         """Send one large file; a small one is left for the commit to carry."""
         if isinstance(source, bytes):
             reader: io.BufferedIOBase = io.BytesIO(source)

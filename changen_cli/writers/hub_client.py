@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from changen_cli.core.errors import UsageError
 
@@ -39,6 +40,13 @@ def find_token(given: str | None) -> str:
         # Said here: the HTTP library's message would show it.
         raise UsageError("the access token holds characters that no token has", "Copy it again")
     return token
+
+
+def can_use_xet() -> bool:
+    """Whether the client would send by Xet."""
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_DISABLE_XET and find_spec("hf_xet") is not None
 
 
 @contextmanager

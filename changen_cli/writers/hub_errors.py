@@ -82,7 +82,8 @@ def _told(error: BaseException) -> str:
     """The shortest true account: what the server said, else the first line of the innermost error."""
     links = list(_chain(error))
     answered = next((link for link in links if getattr(link, "response", None) is not None), None)
-    if server := getattr(answered, "server_message", None):
+    headers: Any = getattr(getattr(answered, "response", None), "headers", None) or {}
+    if server := headers.get("X-Error-Message") or getattr(answered, "server_message", None):
         return " ".join(str(server).split())[:200]
     lines = [line.strip() for line in str(answered or links[-1]).splitlines() if line.strip()]
     # Answers are followed by addresses; other errors say in later lines what exactly is wrong.

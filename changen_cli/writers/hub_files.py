@@ -8,10 +8,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from changen_cli.core.files import sha256
 
+Kind = Literal["dataset", "model"]
+Addition: TypeAlias = Any
+"""A ``CommitOperationAdd`` of huggingface_hub that knows whether its file is a large one; if so, it was sent."""
 Told = Callable[[int], None]
 """Called with the position in the file that is being sent, in bytes."""
 
@@ -71,12 +74,12 @@ class Counted(io.BufferedReader):
         return block
 
 
-def _is_large(addition: Any) -> bool:
+def _is_large(addition: Addition) -> bool:
     return bool(addition._upload_mode == "lfs")
 
 
 def differences(
-    additions: Sequence[Any], deletions: Iterable[str], files: Mapping[str, RemoteFile]
+    additions: Sequence[Addition], deletions: Iterable[str], files: Mapping[str, RemoteFile]
 ) -> tuple[list[Any], list[Any], list[str]]:
     """Compare what is wanted with what is there.
 
@@ -94,13 +97,18 @@ def differences(
         if _is_large(item):
             if there is None or there.sha256 != item.upload_info.sha256.hex():
                 large.append(item)
-        elif there is None or there.oid != _git_id(item.path_or_fileobj):
+        elif not is_there(there, item.path_or_fileobj):
             small.append(item)
     return large, small, [path for path in deletions if path in files]
 
 
-def _git_id(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+def is_there(file: RemoteFile | None, content: bytes) -> bool:
+    """Whether a file of the repository has that content."""
+    if file is None:
+        return False
+    if file.sha256:
+        return file.sha256 == hashlib.sha256(content).hexdigest()
+    return file.oid == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def batches(large: list[Any], small: list[Any], gone: list[str]) -> list[list[Any]]:

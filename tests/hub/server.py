@@ -45,6 +45,8 @@ class Cut(Exception):  # noqa: N818 - ordered, no accident
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
     hub: Hub
     signature: str
 
@@ -137,6 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+        self.wfile.flush()
 
 
 @route("GET", "/api/whoami-v2")
