@@ -100,8 +100,15 @@ class Handler(BaseHTTPRequestHandler):
             self.left -= len(block)
             taken += len(block)
             if limit is not None and taken >= limit:
+                self._hold()
                 raise Cut
             yield block
+
+    def _hold(self) -> None:
+        if self.fault:
+            self.fault.reached.set()
+            if self.fault.go_on:
+                self.fault.go_on.wait(60)
 
     def body(self) -> bytes:
         return b"".join(self.blocks())

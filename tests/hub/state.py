@@ -33,8 +33,8 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an accident
 class Fault:
     """Something that goes wrong with requests that match ``pattern`` (of ``"METHOD /path"``).
 
-    ``skip`` requests pass first, then ``times`` fail: with ``status``, or by cutting the connection after ``cut_after``
-    bytes of the body.
+    ``skip`` requests pass first, then ``times`` fail: with ``status``, by cutting the connection after ``cut_after``
+    bytes of the body (and setting ``reached``, then waiting for ``go_on`` first), or by never sending the answer.
     """
 
     pattern: str
@@ -45,6 +45,8 @@ class Fault:
     answer_lost: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     seen: int = 0
+    reached: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event | None = None
 
     def strikes(self, request: str) -> bool:
         if not re.search(self.pattern, request):

@@ -21,6 +21,9 @@ from tests.hub.datasets import make_sample, write_dataset
 from tests.hub.server import serve
 from tests.hub.state import Hub, Repo
 
+# Of the Hub's client, which hands open files to its HTTP library.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 ID = "org/series"
 SHARD = 60_000
 """Two samples of 64 px and two dates."""
