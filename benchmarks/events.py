@@ -39,7 +39,8 @@ SIDES = (1024, 2048, 4096)
 REPEATS = 5
 ROWS, COLUMNS = 15, 20  # 300 buildings
 REGIONS = 300
-AREA = (0.02, 0.05)
+AREAS = {"1 %": (0.01, 0.01), "2-5 %": (0.02, 0.05)}
+"""Share of the tile that changes: about every tenth building, and every fourth to second one."""
 COVER = ClassSchema(("background", "building", "bareland", "rangeland", "developed", "road", "tree", "water"))
 KINDS = (("create",), ("remove",), ("create", "remove"), ("grow",), ("alter",))
 
@@ -114,45 +115,55 @@ def milliseconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
     return statistics.median(times)
 
 
-def processes() -> Iterator[tuple[str, EventRules]]:
+def processes(area: tuple[float, float]) -> Iterator[tuple[str, EventRules]]:
     """Every kind of event with its rules."""
     for kinds in KINDS:
-        yield " + ".join(kinds), EventRules(COVER, kinds, AREA, drawable=frozenset(range(len(COVER.names))))
+        yield " + ".join(kinds), EventRules(COVER, kinds, area, drawable=frozenset(range(len(COVER.names))))
     for preset in preset_names():
         matrix = resolve_transitions(load_transitions(preset), COVER)
-        yield f"transition, {preset}", EventRules(COVER, ("transition",), AREA, transitions=matrix)
+        yield f"transition, {preset}", EventRules(COVER, ("transition",), area, transitions=matrix)
     for disaster in get_args(Disaster):
-        yield f"damage, {disaster}", EventRules(COVER.with_damage(), ("damage",), AREA, damage=Damage(disaster))
+        yield f"damage, {disaster}", EventRules(COVER.with_damage(), ("damage",), area, damage=Damage(disaster))
 
 
 def main() -> None:
-    """Print one table: median processor milliseconds of a step by kind and size of the tile."""
+    """Print one table per changed area: median processor milliseconds of a step by kind and size of the tile."""
     scenes = {side: repeated(town(), side // SIDES[0]) for side in SIDES}
-    print(f"one step, 2-5 % of the tile; 300 objects and {REGIONS} regions per 1024², median CPU time of {REPEATS}, ms")
-    print(f"{'':>28}" + "".join(f"{f'{side}²':>9}" for side in SIDES) + f"{'x for 16x':>11}")
+    stocks = {side: stock_library(collect_exemplars(scene, COVER), scene) for side, scene in scenes.items()}
+    print(f"one step; 300 objects and {REGIONS} regions per 1024², median CPU time of {REPEATS}, ms")
 
-    def row(name: str, times: list[float]) -> None:
-        print(f"{name:>28}" + "".join(f"{value:>9.1f}" for value in times) + f"{times[-1] / times[0]:>11.1f}")
+    def head(title: str) -> None:
+        print(f"{title:>28}" + "".join(f"{f'{side}²':>9}" for side in SIDES) + f"{'x for 16x':>11}{'events':>8}")
+
+    def row(name: str, times: list[float], events: str = "") -> None:
+        values = "".join(f"{value:>9.1f}" for value in times)
+        print(f"{name:>28}{values}{times[-1] / times[0]:>11.1f}{events:>8}", flush=True)
+
+    for share, area in AREAS.items():
+        head(f"{share} of the tile")
+        for name, rules in processes(area):
+            times, counts = [], []
+            for side, scene in scenes.items():
+                state = replace(start_series(scene, rules.schema), edges=image_edges(scene.image))
+                if {"create", "grow"} & set(rules.kinds):
+                    state.habits()  # measured once a series
+                draws = iter(range(REPEATS + 1))
+                made: list[int] = []
+
+                def step(state=state, stock=stocks[side], rules=rules, draws=draws, made=made):  # type: ignore[no-untyped-def]
+                    rng = derive_rng(0, "benchmark", next(draws))
+                    made.append(len(simulate_step(state, rules, stock, rng)[1]))
+
+                step()
+                times.append(milliseconds(step))
+                counts.append(statistics.median(made))
+            row(name, times, f"{counts[0]:.0f}")
+    head("")
 
     def start(scene: Scene) -> None:
         start_series(scene, COVER).habits()
 
     row("start of a series", [milliseconds(lambda: start(scene)) for scene in scenes.values()])  # noqa: B023
-    stocks = {side: stock_library(collect_exemplars(scene, COVER), scene) for side, scene in scenes.items()}
-    for name, rules in processes():
-        times = []
-        for side, scene in scenes.items():
-            state = replace(start_series(scene, rules.schema), edges=image_edges(scene.image))
-            if {"create", "grow"} & set(rules.kinds):
-                state.habits()  # measured once a series
-            draws = iter(range(REPEATS + 1))
-
-            def step(state=state, stock=stocks[side], rules=rules, draws=draws):  # type: ignore[no-untyped-def]
-                return simulate_step(state, rules, stock, derive_rng(0, "benchmark", next(draws)))
-
-            step()
-            times.append(milliseconds(step))
-        row(name, times)
     for name, plain in (("plain removal", plain_removal), ("plain transition", plain_transition)):
         masks = [scene.mask for scene in scenes.values() if scene.mask is not None]
         row(name, [milliseconds(lambda: plain(mask, derive_rng(0, "plain")), 2) for mask in masks])  # noqa: B023

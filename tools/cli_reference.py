@@ -33,7 +33,7 @@ the dataset. `--json` prints one JSON object instead. Progress is a bar on a ter
 | exit code | meaning |
 | ---: | --- |
 | 0 | done |
-| 1 | the run failed: model, output folder |
+| 1 | the run failed: model, output folder; or `validate` found errors |
 | 2 | the request cannot be carried out: option, input folder, device |
 | 3 | more scenes are broken than `--max-skipped` allows, or no sample could be made; what was made is kept |
 | 130 | interrupted; what was finished is kept |

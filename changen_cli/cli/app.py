@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from changen_cli import __version__
-from changen_cli.cli import export, generate, inspect, models, preview, push, simulate, train, transitions
+from changen_cli.cli import export, generate, inspect, models, preview, push, simulate, train, transitions, validate
 from changen_cli.cli.common import result, say
 from changen_cli.core.errors import ChangenError
 
@@ -71,6 +71,7 @@ app.command(name="simulate")(simulate.simulate)
 app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
 app.command(name="export")(export.export)
+app.command(name="validate")(validate.validate)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.command(name="push-to-hub")(push.push_to_hub)

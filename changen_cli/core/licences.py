@@ -135,7 +135,7 @@ def combine(parts: Sequence[tuple[str, str]]) -> Licence:
     result is not known then and says which ones they are.
     """
     known = [(what, name) for what, text in parts if (name := find_identifier(text))]
-    told = ", ".join(f"{what} ({name})" for what, name in known)
+    told = ", ".join(f"{what} ({', '.join(name for other, name in known if other == what)})" for what in dict(known))
     if unstated := [(what, text) for what, text in parts if not find_identifier(text)]:
         missing = "; ".join(f"{what}: {text or 'not stated'}" for what, text in unstated)
         return Licence(UNKNOWN, f"The licence of a part is not known: {missing}.", False)

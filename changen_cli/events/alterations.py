@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from changen_cli.core.types import BoolArray, Box, Placement
 from changen_cli.events.budget import creation_size
+from changen_cli.events.laying import lay_any
 from changen_cli.events.objects import ground_below, removable
-from changen_cli.events.placement import lay_at
 from changen_cli.events.regions import FloatArray, crop, dilate, oriented_extent, pad_box, tighten
 from changen_cli.events.step import AIM, TOLERANCE, Step
 
@@ -19,6 +19,7 @@ _TORN = (0.25, 0.5)  # share of a building's length that goes
 _FROM_MIDDLE = 0.3  # share of the cases in which it goes from the middle, which may leave two buildings
 _ANNEX = (0.2, 0.9)  # of the building's area
 _OVERLAP_PX = 1.0
+_HALVES = np.array([0.5, 0.4, 0.65, 0.8])  # distances from the wall tried, in sides of the annex
 
 
 def alter(step: Step) -> None:
@@ -117,10 +118,10 @@ def _extend(step: Step, row: int, open_rows: dict[int, int], blocked: BoolArray)
     reach = float(((points - centre) @ direction).max())
     side = scale * math.sqrt(exemplar.area_px)
     mirrored = bool(rng.random() < 0.5)
-    for half in (0.5, 0.4, 0.65, 0.8):
-        place = np.rint(centre + direction * (reach + half * side - _OVERLAP_PX)).astype(np.int64)
-        laid = lay_at(place, exemplar, scale, mirrored, blocked, float(objects.orientations_rad[row]))
-        if laid is not None and (changed := _annex(step, row, laid.box, laid.footprint, open_rows)) is not None:
+    places = np.rint(centre + direction * (reach + _HALVES[:, None] * side - _OVERLAP_PX)).astype(np.int64)
+    directions = [float(objects.orientations_rad[row])] * len(places)
+    for laid in lay_any(places, exemplar, scale, mirrored, blocked, directions):
+        if (changed := _annex(step, row, laid.box, laid.footprint, open_rows)) is not None:
             annex, merged = changed
             return _join(step, row, laid.box, annex, merged, laid.placement)
     return 0
@@ -159,6 +160,7 @@ def _join(step: Step, row: int, box: Box, annex: BoolArray, merged: list[int], p
     """Write an annex; buildings it joins become one with the first, and lose their ids."""
     objects = step.state.objects
     number, name = int(objects.numbers[row]), objects.ids[row]
+    annex, box = tighten(annex, box)
     boxes = np.concatenate([objects.boxes[[row, *merged]], [box]])
     row0, col0, row1, col1 = (int(v) for v in (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)))
     hull = (row0, col0, row1, col1)

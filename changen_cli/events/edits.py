@@ -9,10 +9,10 @@ import numpy as np
 from changen_cli.core.landcover import openearthmap_name
 from changen_cli.core.types import BoolArray, Box, TransitionReport
 from changen_cli.events.budget import creation_size
+from changen_cli.events.laying import MIRROR_SHARE, Laid, lay_any
 from changen_cli.events.moves import edit_name, move_edge
 from changen_cli.events.objects import removable
 from changen_cli.events.parcels import OpenGround, Shape
-from changen_cli.events.placement import MIRROR_SHARE, Laid, lay_at, neighbour_orientation
 from changen_cli.events.regions import FloatArray, crop, dilate, pad_box
 from changen_cli.events.step import AIM, TOLERANCE, Step
 from changen_cli.events.transitions import Demand, Transitions, drawable_classes
@@ -130,7 +130,7 @@ def _size_px(step: Step, transitions: Transitions, road: bool) -> float:
 def _building_transition(step: Step, ground: OpenGround, of: int, to: int) -> int:
     """Let a plot become a building: a real one, laid as a creation is, on ground of one class only."""
     rng, left_px, least_px = step.rng, step.left_px, step.rules.min_area_px
-    blocked = ground.values != of
+    blocked = ground.closed_to(of)
     room_px = left_px + AIM * step.target_px
     for _ in range(_MAX_SEEDS):
         choice = creation_size(step.stock, left_px, room_px, least_px, rng)
@@ -142,8 +142,9 @@ def _building_transition(step: Step, ground: OpenGround, of: int, to: int) -> in
         mirrored = bool(rng.random() < MIRROR_SHARE)
         laid = None
         if seed is not None:
-            direction = neighbour_orientation(step.added, np.asarray(seed))
-            laid = lay_at(np.asarray(seed), exemplar, scale, mirrored, blocked, direction)
+            direction = step.neighbours.orientation(seed)
+            laid = next(lay_any(np.array([seed]), exemplar, scale, mirrored, blocked, [direction]), None)
+            laid = None if laid is None else laid.in_one_piece()
         fits = laid is not None and least_px <= laid.footprint.sum() <= left_px + TOLERANCE * step.target_px
         if laid is not None and fits and _stands_free(step, laid.box, laid.footprint):
             ground.take(laid.box, laid.footprint)

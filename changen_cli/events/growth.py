@@ -10,8 +10,9 @@ import numpy as np
 from changen_cli.core.landcover import openearthmap_name
 from changen_cli.core.types import BoolArray, Box, Exemplar
 from changen_cli.events.budget import creation_size
+from changen_cli.events.laying import MIRROR_SHARE, Laid, lay_any
 from changen_cli.events.objects import free_sites
-from changen_cli.events.placement import MIRROR_SHARE, Laid, SiteMap, lay, lay_at
+from changen_cli.events.placement import SiteMap, lay
 from changen_cli.events.regions import FloatArray, crop, dilate, pad_box
 from changen_cli.events.step import AIM, TOLERANCE, Step
 from changen_cli.events.transitions import drawable_classes
@@ -189,17 +190,17 @@ def _next_in_row(
     # Further on it would be no row any more.
     gap_px = min(max(step.habits.draw(step.rng)[0], step.rules.min_gap_px + 1), side)
     farthest_px = step.habits.road_limit_px
-    for pitch in range(_PITCHES):
-        place = np.rint(centre + direction * (reach + gap_px + side * (0.35 + 0.15 * pitch))).astype(np.int64)
-        if not (0 <= place[0] < step.mask.shape[0] and 0 <= place[1] < step.mask.shape[1]):
-            return None
-        if sites.road_px is not None and sites.road_at(place) > farthest_px + side:
-            return None
-        shadow = step.habits.shadow_rad
-        laid = lay_at(place, exemplar, scale, mirrored, sites.blocked, last.orientation_rad, shadow)
-        if laid is not None:
-            return laid if _affordable(step, laid) else None
-    return None
+    pitches = reach + gap_px + side * (0.35 + 0.15 * np.arange(_PITCHES))
+    places = np.rint(centre + direction * pitches[:, None]).astype(np.int64)
+    ends = ~((places >= 0) & (places < step.mask.shape)).all(axis=1)
+    if sites.road_px is not None:
+        ends |= [sites.road_at(place) > farthest_px + side for place in places]
+    places = places[: int(ends.argmax())] if ends.any() else places
+    directions = [last.orientation_rad] * len(places)
+    fitting = lay_any(places, exemplar, scale, mirrored, sites.blocked, directions, step.habits.shadow_rad)
+    laid = next(fitting, None)
+    laid = None if laid is None else laid.in_one_piece()
+    return laid if laid is not None and _affordable(step, laid) else None
 
 
 def _begin(step: Step, sites: SiteMap, laid: Laid, classes: StageClasses) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from changen_cli.events.budget import creation_size, pick_removals
-from changen_cli.events.placement import Laid, SiteMap, lay
+from changen_cli.events.laying import Laid
+from changen_cli.events.placement import SiteMap, lay
 from changen_cli.events.regions import class_table, dilate, ground_around, road_pixels
 from changen_cli.events.step import AIM, TOLERANCE, Step
 

@@ -42,12 +42,19 @@ class OpenGround:
         self._mask, self._edges = mask, edges
         self.values = np.where(closed, np.uint8(255), mask)
         self._beside: dict[tuple[int, int], npt.NDArray[np.intp]] = {}
+        self._closed: dict[int, BoolArray] = {}
 
     def areas_px(self) -> FloatArray:
         """Open pixels per class, float64 ``[256]``; 0 for unknown."""
         counts = np.bincount(self.values.ravel(), minlength=256).astype(np.float64)
         counts[255] = 0
         return counts
+
+    def closed_to(self, of: int) -> BoolArray:
+        """Where nothing of a class may change any more, bool ``[H, W]``; kept up to date as parts are taken."""
+        if of not in self._closed:
+            self._closed[of] = self.values != of
+        return self._closed[of]
 
     def seed(self, of: int, beside: int | None, rng: np.random.Generator, room_px: int = 0) -> tuple[int, int] | None:
         """Draw an open pixel of a class, uniformly.
@@ -123,6 +130,8 @@ class OpenGround:
     def take(self, box: Box, footprint: BoolArray) -> None:
         """Close a part."""
         self.values[crop(box)][footprint] = 255
+        for closed in self._closed.values():
+            closed[crop(box)][footprint] = True
 
     def cut(
         self,

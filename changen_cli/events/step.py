@@ -12,7 +12,8 @@ import numpy.typing as npt
 from changen_cli.core.types import BoolArray, Box, ChangeEvent, EventKind, Placement, TransitionReport
 from changen_cli.events.footprints import Stock
 from changen_cli.events.habits import Habits
-from changen_cli.events.placement import Laid
+from changen_cli.events.laying import Laid
+from changen_cli.events.neighbours import Neighbours
 from changen_cli.events.regions import (
     FloatArray,
     ObjectRow,
@@ -106,6 +107,11 @@ class Step:
             self._entered = []
         return self._added
 
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        """The objects present and those created, by place."""
+        return Neighbours(self.added)
+
     @property
     def left_px(self) -> float:
         """Area still to be changed."""
@@ -168,6 +174,8 @@ class Step:
     def enter(self, number: int, name: str, box: Box, area_px: int, orientation_rad: float) -> None:
         """Enter an object in the table."""
         self._entered.append((number, name, box, area_px, orientation_rad))
+        if "neighbours" in self.__dict__:  # asked for before: kept up to date
+            self.neighbours.add((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2, area_px, orientation_rad)
 
     def claim(self, box: Box, footprint: BoolArray) -> None:
         """Keep pixels for what stands there in a later step."""

@@ -10,8 +10,9 @@ import numpy as np
 
 from changen_cli.core.types import Exemplar
 from changen_cli.events.budget import pick_removals
+from changen_cli.events.laying import Laid
 from changen_cli.events.objects import free_sites, ground_below, removable
-from changen_cli.events.placement import Laid, lay
+from changen_cli.events.placement import lay
 from changen_cli.events.step import AIM, TOLERANCE, Step
 
 

@@ -209,6 +209,22 @@ class Master:
                 for batch in file.iter_batches(1024, columns=names):
                     yield from batch.to_pylist()
 
+    def logs(self) -> Iterator[tuple[Row, list[Row]]]:
+        """Metadata and events of all samples, in order; no pixel is read."""
+        if self.layout == "folder":
+            for table in self.tables:
+                for sample in _from_folder(table):
+                    yield sample.row, sample.events
+            return
+        import pyarrow.parquet as pq
+
+        for table in self.tables:
+            file = pq.ParquetFile(table)
+            for batch in file.iter_batches(256, columns=[n for n in file.schema_arrow.names if not _holds_pixels(n)]):
+                for row in batch.to_pylist():
+                    events = row.pop("events")
+                    yield row, json.loads(events)
+
     def samples(self) -> Iterator[Sample]:
         """All samples, in order; a few rows of a shard are in memory at a time."""
         for table in self.tables:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,36 +188,3 @@ class Ledger:
         manifest.scenes = self.scenes
         manifest.skipped = [{"path": s.path, "reason": s.reason, "failed": s.failed} for s in self.skipped]
         manifest.statistics = self.statistics()
-
-
-def card_facts(recipe: Recipe, source: Source, manifest: Manifest) -> dict[str, Any]:
-    """Collect what the dataset card tells."""
-    model, statistics = manifest.model, manifest.statistics
-    events = ", ".join(f"{count} {kind}" for kind, count in statistics["events"].items()) or "none"
-    return {
-        "name": recipe.output_path.name,
-        "layout": recipe.output.format,
-        "splits": {"train": manifest.counts["samples"]},
-        "dates": recipe.events.steps + 1,
-        "calendar": recipe.events.dates or (),
-        "classes": list(source.schema.names),
-        "event_kinds": manifest.source["event_kinds"],
-        "proposals": labels_note(recipe, source) if source.schema.class_agnostic else "",
-        "damage": manifest.source.get("damage", {}).get("note", ""),
-        "step_count": recipe.events.steps,
-        "seed": recipe.seed,
-        "images": manifest.images,
-        "unchanged": f"{recipe.synthesis.unchanged}: {manifest.unchanged_pixels}" if manifest.images else "",
-        "model": model.id if model else "none: real pixels only" if manifest.images else "",
-        "model_license": model.license if model else "",
-        "version": manifest.versions["changen"],
-        "georeferenced": any(record["crs"] for record in manifest.scenes),
-        "sources": [{"name": Path(recipe.source.input).resolve().name, "license": "see the source dataset"}],
-        "figures": {
-            "samples": manifest.counts["samples"],
-            "samples without change": statistics["negatives"],
-            "events": events,
-            "mean changed share of a step": f"{statistics['changed_share_mean']:.2%}",
-        },
-        "preview": "preview.png",
-    }

@@ -84,7 +84,9 @@ def push_dataset(
 
         def small(remote: Remote | None) -> dict[str, bytes]:
             there = repo.read("README.md") if remote and "README.md" in remote.files else None
-            return small_files(master, plan, licence, repo_id=target.repo_id, config=config, folder=folder, there=there)
+            return small_files(
+                master, plan, push.built, repo_id=target.repo_id, config=config, licence=target.licence, there=there
+            )
 
         if dry_run:
             held, send = push.compare(ask=remote is not None)

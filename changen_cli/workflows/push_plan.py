@@ -126,7 +126,7 @@ def build(
         shards = [shard for shard in plan.shards if shard.split == split]
         if not left.intersection(shards):
             continue
-        features = features or _features(master)
+        features = features or features_of(master)
         samples = (sample for sample in master.samples() if plan.split_of(sample.row) == split)
         for shard in shards:
             part = islice(samples, shard.rows)
@@ -159,7 +159,8 @@ def _hub_name(split: str) -> str:
     return _HUB_NAMES.get(split, split)
 
 
-def _features(master: Master) -> Any:
+def features_of(master: Master) -> Any:
+    """The ``datasets`` features of the shards a dataset becomes."""
     from datasets import Features
 
     if master.layout == "parquet":

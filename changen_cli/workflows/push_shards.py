@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from changen_cli.core.files import sha256
 from changen_cli.exports.master import Master
 from changen_cli.workflows.push_plan import Plan, Shard, build
-from changen_cli.workflows.push_record import PushRecord
+from changen_cli.workflows.push_record import Built, PushRecord
 from changen_cli.workflows.push_target import Sized, UploadProgress
 from changen_cli.writers.hub import Repository
-from changen_cli.writers.hub_files import Addition, Stored
+from changen_cli.writers.hub_files import Addition
 
 WORKERS = 4
 
@@ -37,6 +38,8 @@ class ShardPush:
         self._lock = threading.Lock()
         self._positions: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
+        self.built: dict[str, Built] = {}
+        """Path → what is known of the shard; complete after :meth:`compare` and :meth:`send`."""
 
     def compare(self, *, ask: bool) -> tuple[list[Sized], list[Sized]]:
         """Build what was never built, to learn its hash, and send nothing.
@@ -47,16 +50,14 @@ class ShardPush:
         Returns:
             Shards the Hub holds, and the rest.
         """
-        unknown = [shard for shard in self.plan.shards if self.record.get(shard.key) is None]
-        fresh = {}
+        self._recall()
         with self.record.workplace() as workplace:
-            for shard, path, stored in self._built(unknown, workplace, lambda: None):
-                fresh[shard] = stored
+            unknown = [shard for shard in self.plan.shards if shard.path not in self.built]
+            for shard, path in self._made(unknown, workplace, lambda: None):
                 _drop(shard, path)
-        known = {shard: fresh.get(shard) or self.record.get(shard.key) for shard in self.plan.shards}
-        files = {shard: item for shard, item in known.items() if item}
-        held = self.repo.held(files.values()) if ask else set()
-        rows = [(shard.path, item.size, item in held) for shard, item in files.items()]
+        stored = {shard.path: self.built[shard.path].stored for shard in self.plan.shards}
+        held = self.repo.held(stored.values()) if ask else set()
+        rows = [(path, item.size, item in held) for path, item in stored.items()]
         return [row[:2] for row in rows if row[2]], [row[:2] for row in rows if not row[2]]
 
     def send(self) -> tuple[list[Addition], list[Sized], list[Sized]]:
@@ -65,22 +66,30 @@ class ShardPush:
         Returns:
             What to commit, shards the Hub held already, and shards sent.
         """
-        known = {shard: stored for shard in self.plan.shards if (stored := self.record.get(shard.key))}
-        there = self.repo.held(known.values())
-        additions = {shard: self.repo.addition(shard.path, s) for shard, s in known.items() if s in there}
-        todo = [shard for shard in self.plan.shards if shard not in additions]
-        held = [(shard.path, known[shard].size) for shard in additions]
+        self._recall()
+        there = self.repo.held(item.stored for item in self.built.values())
+        held = {path: item.stored for path, item in self.built.items() if item.stored in there}
+        additions = {path: self.repo.addition(path, stored) for path, stored in held.items()}
+        todo = [shard for shard in self.plan.shards if shard.path not in held]
         if held:
             self.progress.note(f"{len(held)} of {len(self.plan.shards)} shards are on the Hub already.")
         self._sizes = {shard.path: shard.size for shard in todo}
         self._tell()
         additions |= self._send(todo)
-        sent = [(shard.path, self._sizes[shard.path]) for shard in todo]
-        return [additions[shard] for shard in self.plan.shards], held, sent
+        return (
+            [additions[shard.path] for shard in self.plan.shards],
+            [(path, stored.size) for path, stored in held.items()],
+            [(shard.path, self.built[shard.path].stored.size) for shard in todo],
+        )
 
-    def _send(self, todo: list[Shard]) -> dict[Shard, Addition]:
+    def _recall(self) -> None:
+        """Take over what earlier pushes of the same content wrote down."""
+        known = ((shard.path, self.record.get(shard.key)) for shard in self.plan.shards)
+        self.built = {path: built for path, built in known if built}
+
+    def _send(self, todo: list[Shard]) -> dict[str, Addition]:
         slots = threading.Semaphore(self.workers)
-        futures: dict[Shard, Future[Addition]] = {}
+        futures: dict[str, Future[Addition]] = {}
 
         def turn() -> None:
             # No shard is built before there is room for it, nor after one has failed.
@@ -89,8 +98,9 @@ class ShardPush:
                 if future.done():
                     future.result()
 
-        def send(shard: Shard, path: Path, stored: Stored) -> Addition:
+        def send(shard: Shard, path: Path) -> Addition:
             try:
+                stored = self.built[shard.path].stored
                 return self.repo.send(shard.path, path, stored, lambda position: self._at(shard, position))
             finally:
                 _drop(shard, path)
@@ -98,10 +108,10 @@ class ShardPush:
 
         with self.record.workplace() as workplace, ThreadPoolExecutor(self.workers) as pool:
             try:
-                for shard, path, stored in self._built(todo, workplace, turn):
-                    self._sizes[shard.path] = stored.size
-                    futures[shard] = pool.submit(send, shard, path, stored)
-                return {shard: future.result() for shard, future in futures.items()}
+                for shard, path in self._made(todo, workplace, turn):
+                    self._sizes[shard.path] = self.built[shard.path].stored.size
+                    futures[shard.path] = pool.submit(send, shard, path)
+                return {path: future.result() for path, future in futures.items()}
             except KeyboardInterrupt:
                 self.repo.stop.set()
                 raise
@@ -109,29 +119,26 @@ class ShardPush:
                 for future in futures.values():
                     future.cancel()
 
-    def _built(
-        self, todo: Sequence[Shard], workplace: Path, turn: Callable[[], None]
-    ) -> Iterator[tuple[Shard, Path, Stored]]:
-        """Yield shards with their files, each made after ``turn`` returned, and write down their hashes."""
-        for shard, path, stored in self._made(todo, workplace, turn):
-            self.record.put(shard.key, stored)
-            yield shard, path, stored
-
-    def _made(
-        self, todo: Sequence[Shard], workplace: Path, turn: Callable[[], None]
-    ) -> Iterator[tuple[Shard, Path, Stored]]:
+    def _made(self, todo: Sequence[Shard], workplace: Path, turn: Callable[[], None]) -> Iterator[tuple[Shard, Path]]:
+        """Yield shards with their files, each made after ``turn`` returned, and written down."""
         for shard in todo:
             if shard.source:
                 turn()
-                yield shard, shard.source, Stored.of(shard.source)
+                self._remember(shard, shard.source, sha256(shard.source))
+                yield shard, shard.source
 
         def target(shard: Shard) -> Path:
             turn()
             return workplace / Path(shard.path).name
 
-        for shard, sha256 in build(self.master, self.plan, [s for s in todo if not s.source], target):
+        for shard, digest in build(self.master, self.plan, [s for s in todo if not s.source], target):
             path = workplace / Path(shard.path).name
-            yield shard, path, Stored(sha256, path.stat().st_size)
+            self._remember(shard, path, digest)
+            yield shard, path
+
+    def _remember(self, shard: Shard, path: Path, digest: str) -> None:
+        self.built[shard.path] = Built.of(path, digest)
+        self.record.put(shard.key, self.built[shard.path])
 
     def _at(self, shard: Shard, position: int) -> None:
         with self._lock:

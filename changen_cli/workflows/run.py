@@ -19,11 +19,12 @@ import numpy as np
 from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
 from changen_cli.core.errors import IncompleteError
 from changen_cli.core.files import sha256
+from changen_cli.core.licences import dataset_licence
 from changen_cli.core.manifest import Manifest, ModelRecord, Status, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import EventKind, Exemplar, Skip, Texture, TimeSeries
 from changen_cli.workflows.ahead import read_ahead
-from changen_cli.workflows.ledger import Ledger, card_facts, damage_facts, labels_note, proposals_record
+from changen_cli.workflows.ledger import Ledger, damage_facts, labels_note, proposals_record
 from changen_cli.workflows.plans import (
     Plan,
     drawable_anywhere,
@@ -252,6 +253,8 @@ class _Dataset:
 
     def close(self, status: Status) -> RunResult:
         """Write tables, preview, card and the completed manifest; a run without a sample leaves nothing."""
+        from changen_cli.exports.master import Master
+        from changen_cli.workflows.describe import describe_master
         from changen_cli.writers.card import write_card
 
         ledger, manifest, output = self.ledger, self._manifest, self._output
@@ -270,10 +273,11 @@ class _Dataset:
         manifest.status = "failed"
         ledger.complete(manifest)
         try:
-            self._writer.close()
+            tables = self._writer.close()
             manifest.checksums = sha256(output / CHECKSUMS)
             result.preview = self._sheet.save(output / "preview.png")
-            write_card(output, card_facts(self._recipe, self._source, manifest))
+            master = Master(output, self._recipe.output.format, self._source.schema, {}, tuple(tables))
+            write_card(output, describe_master(master, manifest, dataset_licence(manifest)))
             manifest.status = status
         finally:
             manifest.save(output)

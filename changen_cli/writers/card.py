@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from changen_cli.core.files import write_text
-
-TAGS = ("remote-sensing", "change-detection", "synthetic-data", "time-series")
+from changen_cli.writers.card_front import front_matter
+from changen_cli.writers.card_tables import (
+    KINDS,
+    cell,
+    changes_section,
+    classes_table,
+    columns_section,
+    evaluation_section,
+    figures_table,
+    recipe_section,
+    table,
+)
 
 CITATION = """\
 @article{zheng2025changen2,
@@ -22,21 +32,20 @@ CITATION = """\
   note    = {arXiv:2406.17998}
 }"""
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-
 _FILES = (
     ("README.md", "this card"),
     ("manifest.json", "what the run promised and did"),
     ("classes.json", "ids, names, colours, ignore value, transition codes"),
 )
 _FILES_FOLDER = (
+    ("checksums.sha256", "SHA-256 of every file below; sha256sum -c reads it"),
     ("{split}/metadata.jsonl", "one row per sample"),
     ("{split}/images/<sample>_t0.{suffix}", "one image per date, t0 is the source"),
     ("{split}/masks/<sample>_t0.{suffix}", "one semantic mask per date"),
     ("{split}/changes/<sample>_t0_t1.{suffix}", "one change mask per step"),
     ("{split}/events/<sample>.jsonl", "one row per event"),
 )
-_FILES_PARQUET = (("data/{split}-*.parquet", "one row per sample, pixels embedded as PNG"),)
+_FILES_PARQUET = (("{data_dir}/{split}-*.parquet", "one row per sample, pixels embedded as PNG"),)
 
 
 def write_card(out: Path, facts: Mapping[str, Any]) -> Path:
@@ -58,17 +67,24 @@ def render_card(facts: Mapping[str, Any]) -> str:
             - ``calendar``: the calendar dates of a series, if it has any
             - ``images``: whether the samples have images; True if not given
             - ``name``: title of the dataset
-            - ``classes``: class names in id order
-            - ``license``: Hub identifier; default ``other``
+            - ``repo_id``, ``config_name``, ``data_dir``: where it lies on the Hub; data_dir is ``data`` if not given
+            - ``dataset_info``: see :func:`changen_cli.writers.card_front.dataset_info`
+            - ``classes``, ``colors``: class names in id order, and their colours as ``#rrggbb``
+            - ``columns``: name and type of every column
+            - ``license``, ``license_reason``: Hub identifier, default ``other``; why it is that
+            - ``license_known``: whether that may be published without anybody deciding more; True if not given
             - ``event_kinds``, ``step_count``, ``seed``: what was simulated
             - ``proposals``: what the masks are, if they are proposals and not labels
             - ``damage``: one line on what damages buildings and which states are shown
             - ``unchanged``: one line on how unchanged pixels and date 0 were treated
-            - ``model``, ``model_license``: identifier and licence of the generator; no model: no line
+            - ``model``, ``model_license``, ``model_sha256``: the generator; no model: no line
             - ``version``: version of changen
+            - ``versions``, ``recipe``: versions of all libraries; the recipe as YAML
             - ``georeferenced``: whether the images carry a georeference
             - ``sources``: list of ``{"name", "license", "attribution"}``, all but ``name`` optional
             - ``figures``: label → value, for a short table (changed share, events, …)
+            - ``changes``: ``kinds`` and ``pairs``, see :class:`changen_cli.workflows.describe.Tally`
+            - ``evaluation``: quality figure → value
             - ``preview``: file name of a contact sheet beside the card
 
     Returns:
@@ -77,34 +93,21 @@ def render_card(facts: Mapping[str, Any]) -> str:
     Raises:
         KeyError: A required fact is missing.
     """
-    import yaml
-
-    # No line wrapping: the Hub's parser and people both read it better.
-    front = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=1_000)
-    sections = [_intro(facts), _how(facts), _figures(facts), _tree(facts), _values(facts), _load(facts), _origin(facts)]
-    return f"---\n{front}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
-
-
-def _front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
-    splits: Mapping[str, int] = facts["splits"]
-    total = sum(splits.values())
-    files: list[dict[str, Any]] = []
-    for split in sorted(splits):
-        if facts["layout"] == "parquet":
-            files.append({"split": split, "path": f"data/{split}-*.parquet"})
-        else:
-            # The event logs are JSON lines as well; naming the folders keeps them out.
-            kinds = ("images", "masks", "changes") if _has_images(facts) else ("masks", "changes")
-            paths = [f"{split}/metadata.jsonl", *(f"{split}/{kind}/*" for kind in kinds)]
-            files.append({"split": split, "path": paths})
-    return {
-        "pretty_name": facts.get("name", "Synthetic change series"),
-        "license": facts.get("license") or "other",
-        "task_categories": ["image-segmentation"],
-        "tags": list(TAGS),
-        "size_categories": [next((name for limit, name in _SIZES if total < limit), "n>1M")],
-        "configs": [{"config_name": "default", "data_files": files}],
-    }
+    sections = [
+        _intro(facts),
+        _load(facts),
+        _how(facts),
+        figures_table(facts),
+        recipe_section(facts),
+        changes_section(facts),
+        evaluation_section(facts),
+        _tree(facts),
+        _values(facts),
+        columns_section(facts),
+        _limits(facts),
+        _origin(facts),
+    ]
+    return f"---\n{front_matter(facts)}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
 
 
 def _has_images(facts: Mapping[str, Any]) -> bool:
@@ -138,16 +141,7 @@ def _intro(facts: Mapping[str, Any]) -> str:
 
 
 def _kinds(facts: Mapping[str, Any]) -> list[str]:
-    words = {
-        "create": "object creation",
-        "remove": "object removal",
-        "swap": "object relocation",
-        "grow": "neighbourhood growth",
-        "alter": "building extension and partial demolition",
-        "transition": "class transition",
-        "damage": "building damage",
-    }
-    return [words.get(kind, kind) for kind in facts.get("event_kinds") or ("create", "remove")]
+    return [KINDS.get(kind, kind) for kind in facts.get("event_kinds") or ("create", "remove")]
 
 
 def _how(facts: Mapping[str, Any]) -> str:
@@ -174,31 +168,24 @@ def _how(facts: Mapping[str, Any]) -> str:
         lines.append(f"- **Unchanged pixels**: {facts['unchanged']}")
     if facts.get("model"):
         licence = f", licence: {facts['model_license']}" if facts.get("model_license") else ""
-        lines.append(
-            f"- **Model**: `{facts['model']}`{licence}. The licence of a model can extend to what it generates."
-        )
+        digest = f", SHA-256 `{facts['model_sha256']}`" if facts.get("model_sha256") else ""
+        note = ". The licence of a model can extend to what it generates" if licence or digest else ""
+        lines.append(f"- **Model**: `{facts['model']}`{licence}{digest}{note}.")
     if facts.get("seed") is not None:
         lines.append(f"- **Seed**: {facts['seed']}; `manifest.json` holds the whole recipe.")
     return "## How it was made\n\n" + "\n".join(lines)
 
 
-def _figures(facts: Mapping[str, Any]) -> str:
-    figures: Mapping[str, Any] = facts.get("figures") or {}
-    if not figures:
-        return ""
-    return "| figure | value |\n| --- | --- |\n" + "\n".join(f"| {_cell(k)} | {_cell(v)} |" for k, v in figures.items())
-
-
-def _cell(value: Any) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
-
-
 def _tree(facts: Mapping[str, Any]) -> str:
     split = min(facts["splits"], default="train")
     folder = facts["layout"] == "folder"
-    suffix = "tif" if facts.get("georeferenced") else "png"
+    names = {
+        "split": split,
+        "suffix": "tif" if facts.get("georeferenced") else "png",
+        "data_dir": facts.get("data_dir", "data"),
+    }
     files = [
-        (name.format(split=split, suffix=suffix), text)
+        (name.format(**names), text)
         for name, text in (*_FILES, *(_FILES_FOLDER if folder else _FILES_PARQUET))
         if _has_images(facts) or "/images/" not in name
     ]
@@ -216,18 +203,14 @@ def _tree(facts: Mapping[str, Any]) -> str:
 
 
 def _values(facts: Mapping[str, Any]) -> str:
-    names: Sequence[str] = facts.get("classes") or ()
-    table = ""
-    if names:
-        table = "\n\n| id | class |\n| ---: | --- |\n" + "\n".join(f"| {i} | {_cell(n)} |" for i, n in enumerate(names))
-        table += "\n| 255 | ignore |"
+    classes = classes_table(facts)
     return (
         "## Values\n\n"
         "- Semantic mask: class ids, 255 = ignore (unknown; it never changes).\n"
         "- Change mask: 0 = unchanged, 255 = changed; equal to `mask[t] != mask[t+1]` for every pixel.\n"
         "- Transition code: `from * K + to` for K classes; `classes.json` lists them.\n"
         "- Events: `step` t leads from date t to date t+1; boxes are half-open `[row0, col0, row1, col1]`; polygons "
-        f"are WKT in pixels `(col row)` and fill to exactly the changed pixels.{table}"
+        "are WKT in pixels `(col row)` and fill to exactly the changed pixels." + (f"\n\n{classes}" if classes else "")
     )
 
 
@@ -243,27 +226,51 @@ def _load(facts: Mapping[str, Any]) -> str:
         extra = f"; the lists {', '.join(f'`{kind}`' for kind in kinds)} and `change` hold all dates and steps"
     extra += ". `change_mask` is the one from `t1` to `t2`."
     shapes = 'row["t1_image"]: [H, W, 3]; row["t1_mask"], row["change_mask"]: [H, W]'
+    repo = facts.get("repo_id") or "path/or/hub-id"
+    config = facts.get("config_name", "default")
+    name = f'"{repo}"' if config == "default" else f'"{repo}", "{config}"'
     reader = (
         "\n\nThese are the columns torchange reads (`HFBitemporalDataset`): give the dataset's name as `hf_repo_name`."
     )
     return (
         "## Loading\n\n```python\nfrom datasets import load_dataset\n\n"
-        f'data = load_dataset("path/or/hub-id", split="{split}").with_format("numpy")\n'
+        f'data = load_dataset({name}, split="{split}").with_format("numpy")\n'
         f"row = data[0]  # {shapes if _has_images(facts) else shapes.partition('; ')[2]}\n```\n\n"
         f"Column `t1` is date 0: {first}, `image_name`{extra if more else '.'}{reader if _has_images(facts) else ''}"
     )
 
 
+def _limits(facts: Mapping[str, Any]) -> str:
+    lines = [
+        "- No later date was ever seen: use it to train and to test methods, not to learn what happened anywhere.",
+        "- How often and where things change follows the recipe, not a region's real dynamics.",
+    ]
+    if _has_images(facts):
+        lines.append(
+            "- Generated pixels can carry traces that real ones do not; a detector trained on this dataset alone can learn "
+            "them. Test on real pairs."
+        )
+    lines.append(
+        "- Samples of one `group` show one place. Split by `group`: samples of a place in training and test overlap."
+    )
+    if not facts.get("proposals"):
+        lines.append("- Errors of the source's labels at date 0 stay in every date; the change between dates is exact.")
+    return "## Limits\n\n" + "\n".join(lines)
+
+
 def _origin(facts: Mapping[str, Any]) -> str:
-    lines = []
-    for source in facts.get("sources") or ():
-        parts = [
-            f"**{source['name']}**",
-            f"licence: {source.get('license') or 'not stated'}",
-            source.get("attribution"),
-        ]
-        lines.append("- " + "; ".join(_cell(part) for part in parts if part))
-    text = "\n".join(lines) or "Not stated. Add the images' origin and licence before publishing this dataset."
+    rows = [
+        (source["name"], source.get("license") or "not stated", source.get("attribution") or "")
+        for source in facts.get("sources") or ()
+    ]
+    text = "Not stated. Add the images' origin and licence before publishing this dataset."
+    if rows:
+        text = table(("made from", "licence", "credit"), rows)
+    reason = cell(facts.get("license_reason") or "")
+    if not facts.get("license_known", True):
+        text = f"**Nobody has said under which licence this dataset may be used.** {reason}\n\n{text}"
+    elif facts.get("license"):
+        text = f"Licence: `{facts['license']}`. {reason}".rstrip() + f"\n\n{text}"
     return (
         f"## Sources and licence\n\n{text}\n\nThe conditions of the source images and of the model apply to this dataset.\n\n"
         f"## Citation\n\n```bibtex\n{CITATION}\n```"

@@ -89,7 +89,7 @@ def test_what_is_pushed_loads_pixel_for_pixel(
     write_dataset(tmp_path / "out", 5, layout)
     code, out, err = changen("push-to-hub", "out", "--repo-id", "org/series", "--verify")
     assert (code, out) == (0, f"{hub[0]}/datasets/org/series\n")
-    assert "5 files sent" in err and "3 samples loaded back are equal" in err and "cc-by-4.0" in err
+    assert "6 files sent" in err and "3 samples loaded back are equal" in err and "cc-by-4.0" in err
     code, out, err = changen("-c", LOAD)
     assert code == 0, err
     assert json.loads(out) == expected(5)
@@ -145,7 +145,13 @@ def test_a_dry_run_prints_what_would_be_done(
     assert code == 0 and hub[1].repos == {}
     assert lines[0] == f"create  {hub[0]}/datasets/org/series (private, cc-by-4.0)"
     assert lines[1].startswith("send    data/train-00000-of-00001.parquet  ") and lines[1].endswith("kB")
-    assert [line.split()[1] for line in lines[2:-1]] == ["manifest.json", "classes.json", "preview.png", "README.md"]
+    assert [line.split()[1] for line in lines[2:-1]] == [
+        "classes.json",
+        "checksums.sha256",
+        "manifest.json",
+        "preview.png",
+        "README.md",
+    ]
     assert lines[-1] == "Nothing was sent."
 
 

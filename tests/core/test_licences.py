@@ -96,7 +96,11 @@ def test_source_and_models_count() -> None:
         ("model me/net", "Apache-2.0"),
         ("model some-sam", "mit"),
     ]
-    assert dataset_licence(manifest).identifier == "odbl"
+    assert dataset_licence(manifest) == Licence(
+        "odbl",
+        "The most restrictive licence of source tiles (cc-by-4.0, odbl), model me/net (apache-2.0), model some-sam (mit).",
+        True,
+    )
     assert dataset_licence(made(["cc0-1.0"], "CC BY-NC-SA 4.0")).identifier == "cc-by-nc-sa-4.0"
     assert not dataset_licence(made(None, "Apache-2.0")).known, "a manifest that says nothing of the source"
     assert not dataset_licence(made(["cc0-1.0"], "")).known

@@ -16,7 +16,7 @@ from changen_cli.core.seeding import derive_rng
 from changen_cli.core.transitions import TransitionTable
 from changen_cli.core.types import ClassSchema, MaskSeries, Scene
 from changen_cli.events import Damage, EventRules, collect_exemplars, resolve_transitions, simulate_series
-from changen_cli.events.placement import warp_footprint
+from changen_cli.events.laying import warp_footprint
 
 from .test_events import BINARY, GAP, LAND, MIN_AREA, block_exemplar, logged_area, random_scene
 

@@ -27,7 +27,7 @@ from changen_cli.events import (
     start_series,
     stock_library,
 )
-from changen_cli.events.placement import fold, place, warp_footprint
+from changen_cli.events.laying import fold, place, warp_footprint
 from changen_cli.events.regions import dilate, oriented_extent
 
 LAND = ClassSchema(("unknown", "building", "land", "road", "vegetation", "water"))

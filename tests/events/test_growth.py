@@ -14,7 +14,7 @@ from scipy import ndimage
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import ChangeEvent, ClassSchema, MaskSeries, Scene
 from changen_cli.events import EventRules, collect_exemplars, simulate_series
-from changen_cli.events.placement import fold
+from changen_cli.events.laying import fold
 from changen_cli.events.regions import dilate, oriented_extent
 from tests.events.test_events import BINARY, LAND, block_exemplar, grid_scene, logged_area, random_scene
 

@@ -13,7 +13,8 @@ from scipy import ndimage
 from changen_cli.core.seeding import derive_rng
 from changen_cli.events import measure_objects
 from changen_cli.events.habits import Habits, measure_habits
-from changen_cli.events.placement import SiteMap, fold, lay
+from changen_cli.events.laying import fold
+from changen_cli.events.placement import SiteMap, lay
 from changen_cli.events.regions import dilate
 from tests.events.test_events import block_exemplar, grid_scene, random_scene
 

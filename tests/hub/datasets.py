@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from changen_cli.core.files import sha256
 from changen_cli.core.manifest import new_manifest
 from changen_cli.core.recipe import build_recipe
 from changen_cli.core.types import ChangeEvent, ClassSchema, Scene, TimeSeries
+from changen_cli.workflows.describe import describe
 from changen_cli.writers import open_writer
 from changen_cli.writers.base import Layout
 from changen_cli.writers.card import write_card
@@ -53,14 +55,12 @@ def write_dataset(
     writer = open_writer(layout, out, SCHEMA)
     for number in range(count):
         writer.write(make_sample(number, **settings))
-    writer.close()
     write_classes(out, SCHEMA)
+    writer.close()
     (out / "preview.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
-    source = {"name": "noise", "license": [licence] if licence else []}
+    source = {"name": "noise", "license": [licence] if licence else [], "event_kinds": ["create"]}
     manifest = new_manifest(build_recipe({"source": {"input": "in"}}), source=source)
-    manifest.status = "complete"
+    manifest.status, manifest.checksums = "complete", sha256(out / "checksums.sha256")
     manifest.save(out)
-    write_card(
-        out, {"layout": layout, "splits": {"train": count}, "dates": settings.get("dates", 2), "preview": "preview.png"}
-    )
+    write_card(out, describe(out))
     return out

@@ -83,7 +83,7 @@ def pixels(cell: dict[str, Any]) -> np.ndarray:
 def test_a_folder_becomes_shards_in_one_commit(hub: Hub, push: Callable[..., PushReport]) -> None:
     report = push()
     repo = repo_of(hub)
-    assert report.created and report.rows == {"train": 6} and len(report.send) == 3 + 4
+    assert report.created and report.rows == {"train": 6} and len(report.send) == 3 + 5
     assert shards(repo) == [f"data/train-{i:05d}-of-00003.parquet" for i in range(3)]
     assert set(repo.tree()) == {
         *shards(repo),
@@ -92,6 +92,7 @@ def test_a_folder_becomes_shards_in_one_commit(hub: Hub, push: Callable[..., Pus
         "manifest.json",
         "classes.json",
         "preview.png",
+        "checksums.sha256",
     }
     assert len(repo.messages) == 2
     front, body = split_card(hub.content(repo, "README.md").decode())
@@ -159,7 +160,7 @@ def test_a_second_push_sends_nothing_and_commits_nothing(hub: Hub, push: Callabl
     push()
     before, puts = list(repo_of(hub).messages), hub.asked("PUT")
     report = push()
-    assert report.send == () and len(report.held) == 7
+    assert report.send == () and len(report.held) == 8
     assert repo_of(hub).messages == before and hub.asked("PUT") == puts
 
 
@@ -246,7 +247,7 @@ def test_a_dry_run_needs_no_hub(push: Callable[..., PushReport], monkeypatch: py
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert len(push(dry_run=True, token="hf_x").send) == 7
+    assert len(push(dry_run=True, token="hf_x").send) == 8
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,9 +65,12 @@ def test_a_model_goes_there_and_back(hub: Hub, folder: Path) -> None:
         push_model(ID, Target("org/copy"))
 
 
-def test_what_is_refused(hub: Hub, folder: Path, tmp_path: Path) -> None:
+def test_what_is_refused(hub: Hub, folder: Path, tmp_path: Path, tiny_hybrid: Callable[..., Any]) -> None:
+    from changen_cli.synthesis.models import save_model
+
+    save_model(tiny_hybrid(), tmp_path / "unlicensed.safetensors")
     with pytest.raises(OutputError, match="its licence is not known"):
-        push_model(str(folder), Target(ID))
+        push_model(str(tmp_path / "unlicensed.safetensors"), Target(ID))
     with pytest.raises(ModelError, match="nothing-here"):
         push_model(str(tmp_path / "nothing-here"), Target(ID))
     hub.create("model", ID).put("main", {"weights.pt": hub.blob(b"1"), "README.md": hub.blob(b"mine")}, "theirs")

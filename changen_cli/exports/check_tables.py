@@ -1,0 +1,183 @@
+"""The tables of a dataset in the master layout, opened so that what is broken becomes a finding and not an error."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, Protocol
+
+from changen_cli.exports.check_sample import AGAIN, Opened, Part, Rules
+from changen_cli.exports.findings import Finding
+from changen_cli.exports.master import Row, Stored
+
+Expected = Callable[[str, str, str], bool]
+"""Whether a row asks for a file: split, folder, file name."""
+
+PAIR = ("t1_image", "t2_image", "t1_mask", "t2_mask", "change_mask", "image_name")
+_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.parquet")
+_LARGE = ("change_masks", "events")
+_BATCH_ROWS = 4
+_STRAY = "no row asks for it; readers of folders take it for data"
+
+
+class Table(Protocol):
+    """One file with rows.
+
+    Attributes:
+        name: Its path below the dataset folder.
+        layout: ``folder`` or ``parquet``.
+        split: The split it holds.
+    """
+
+    name: str
+    layout: Literal["folder", "parquet"]
+    split: str
+
+    def samples(self, rules: Rules) -> Iterator[Opened | Finding]:
+        """Open its rows, one after the other; a row that cannot be opened is a finding."""
+        ...
+
+    def strays(self, expected: Expected) -> Iterator[Finding]:
+        """Files beside it that no row asks for."""
+        ...
+
+
+def open_tables(folder: Path) -> list[Table]:
+    """All tables of a dataset, sorted."""
+    tables: list[Table] = [FolderTable(folder, path) for path in sorted(folder.glob("*/metadata.jsonl"))]
+    return tables + [ShardTable(folder, path) for path in sorted(folder.glob("data/*.parquet"))]
+
+
+class FolderTable:
+    """``<split>/metadata.jsonl`` and the files beside it; implements :class:`Table`."""
+
+    layout: Literal["folder", "parquet"] = "folder"
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        self._path = path
+        self.name = path.relative_to(folder).as_posix()
+        self.split = path.parent.name
+
+    def samples(self, rules: Rules) -> Iterator[Opened | Finding]:
+        """Open its rows."""
+        with self._path.open(encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    row = None
+                if isinstance(row, dict):
+                    yield self._open(row, rules)
+                else:
+                    yield Finding(self.name, f"line {number} is no row: {line.strip()[:40]!r}", AGAIN)
+
+    def _open(self, row: Row, rules: Rules) -> Opened:
+        """Name the files of a sample as the writer does; those a row names otherwise are missing."""
+        dates, name = row.get("dates"), str(row.get("image_name"))
+        count = dates if isinstance(dates, int) else 0
+        suffix = "png" if row.get("crs") is None or row.get("transform") is None else "tif"
+
+        def part(column: str, file: str, label: str) -> Part:
+            path = self._path.parent / file
+            if path.is_file() and column and row.get(f"{column}_file_name") != file:
+                return Part(f"{self.split}/{file}", label, None, f"is not what {column}_file_name of its row names")
+            return Part(f"{self.split}/{file}", label, Stored(path.name, path) if path.is_file() else None)
+
+        images = [
+            part(f"t{t + 1}_image", f"images/{name}_t{t}.{suffix}", f"image of date {t}")
+            for t in range(count if rules.images else 0)
+        ]
+        masks = [
+            part(f"t{t + 1}_mask", f"masks/{name}_t{t}.{suffix}", f"semantic mask of date {t}") for t in range(count)
+        ]
+        changes = [
+            part("change_mask" if t == 0 else "", f"changes/{name}_t{t}_t{t + 1}.{suffix}", f"change mask of step {t}")
+            for t in range(count - 1)
+        ]
+        log = self._path.parent / "events" / f"{name}.jsonl"
+        text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else None
+        return Opened(self.name, row, images, masks, changes, f"{self.split}/events/{log.name}", text)
+
+    def strays(self, expected: Expected) -> Iterator[Finding]:
+        """Files in its folders that no row asks for."""
+        for kind in ("images", "masks", "changes", "events"):
+            folder = self._path.parent / kind
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if not path.name.startswith(".partial-") and not expected(self.split, kind, path.name):
+                    yield Finding(f"{self.split}/{kind}/{path.name}", _STRAY, "Delete it, if you put it there")
+
+
+class ShardTable:
+    """``data/<split>-00000-of-00012.parquet``; implements :class:`Table`."""
+
+    layout: Literal["folder", "parquet"] = "parquet"
+
+    def __init__(self, folder: Path, path: Path) -> None:
+        self._path = path
+        self.name = path.relative_to(folder).as_posix()
+        match = _SHARD.fullmatch(path.name)
+        self.split = match["split"] if match else path.stem
+
+    def samples(self, rules: Rules) -> Iterator[Opened | Finding]:
+        """Open its rows, a few at a time."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        yield from self._number()
+        pair = [name for name in PAIR if rules.images or not name.endswith("_image")]
+        try:
+            file = pq.ParquetFile(self._path)
+            if (names := file.schema_arrow.names)[: len(pair)] != pair:
+                yield Finding(self.name, f"columns begin {', '.join(names[:6])}, not {', '.join(pair)}", AGAIN)
+            for batch in file.iter_batches(_BATCH_ROWS):
+                for row in batch.to_pylist():
+                    yield self._open(row, rules)
+        except (pa.ArrowException, OSError) as error:
+            yield Finding(self.name, f"cannot be read: {' '.join(str(error).split())[:120]}", AGAIN)
+
+    def _number(self) -> Iterator[Finding]:
+        """Shards are numbered through: one that is missing would not be missed by readers."""
+        match = _SHARD.fullmatch(self._path.name)
+        if not match:
+            yield Finding(self.name, "is not named like a shard, e.g. train-00000-of-00012.parquet", AGAIN)
+            return
+        count = int(match["count"])
+        names = [f"{match['split']}-{i:05d}-of-{count:05d}.parquet" for i in range(count)]
+        if int(match["number"]) >= count:
+            yield Finding(self.name, f"is no shard of {count}", AGAIN)
+        for name in names if self._path.name == _first(self._path.parent, names) else ():
+            if not (self._path.parent / name).is_file():
+                yield Finding(f"data/{name}", "is missing; the others say it belongs to them", AGAIN)
+
+    def _open(self, cells: Row, rules: Rules) -> Opened:
+        dates, name = cells.get("dates"), str(cells.get("image_name"))
+        count = dates if isinstance(dates, int) else 0
+
+        def part(column: str, cell: Row | None) -> Part:
+            data = (cell or {}).get("bytes")
+            stored = None if data is None else Stored(str((cell or {}).get("path") or f"{column}.png"), data=data)
+            return Part(self.name, f"{name}, {column}", stored)
+
+        steps = cells.get("change_masks") or [cells.get("change_mask")]
+        steps = [*steps, *[None] * (count - 1 - len(steps))]
+        return Opened(
+            self.name,
+            {key: value for key, value in cells.items() if not isinstance(value, dict) and key not in _LARGE},
+            [part(f"t{t + 1}_image", cells.get(f"t{t + 1}_image")) for t in range(count if rules.images else 0)],
+            [part(f"t{t + 1}_mask", cells.get(f"t{t + 1}_mask")) for t in range(count)],
+            [part(f"change mask of step {t}", cell) for t, cell in enumerate(steps[: max(0, count - 1)])],
+            self.name,
+            cells.get("events"),
+            where=f"{name}: ",
+        )
+
+    def strays(self, expected: Expected) -> Iterator[Finding]:
+        """Files among the shards are no stray: readers take only ``*.parquet``, which are checked."""
+        yield from ()
+
+
+def _first(folder: Path, names: list[str]) -> str:
+    """The first shard of a set that is there: it speaks for those that are not."""
+    return next((name for name in names if (folder / name).is_file()), "")
