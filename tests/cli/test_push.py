@@ -197,6 +197,31 @@ def test_the_token_shows_in_no_output_and_no_file(
     assert not any(b"hf_writer" in path.read_bytes() for path in written)
 
 
+PEAK = """
+import resource, sys
+from changen_cli.cli.app import app
+try:
+    app(["push-to-hub", sys.argv[1], "--repo-id", "org/series", "--shard-size", "5MB", "--quiet"])
+except SystemExit as done:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    sys.exit(done.code)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_dataset(
+    changen: Callable[..., tuple[int, str, str]], hub: tuple[str, Hub], tmp_path: Path
+) -> None:
+    peaks = []
+    for name, count in (("one", 3), ("thirty", 90)):
+        out = write_dataset(tmp_path / name, count, side=512)
+        code, printed, err = changen("-c", PEAK, str(out))
+        assert code == 0, err
+        peaks.append(int(printed.split()[-1]))
+    assert len(hub[1].uploads) == 30 + 1, "140 MB, of which the first shard was there already, and a contact sheet"
+    assert peaks[1] - peaks[0] < 50, peaks
+
+
 @pytest.mark.parametrize(("text", "bytes_"), [("500MB", 500_000_000), ("0.2gb", 200_000_000), ("300 kB", 300_000)])
 def test_sizes(text: str, bytes_: int) -> None:
     assert parse_size(text) == bytes_

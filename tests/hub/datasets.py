@@ -58,9 +58,21 @@ def write_dataset(
     write_classes(out, SCHEMA)
     writer.close()
     (out / "preview.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
-    source = {"name": "noise", "license": [licence] if licence else [], "event_kinds": ["create"]}
-    manifest = new_manifest(build_recipe({"source": {"input": "in"}}), source=source)
+    steps = settings.get("dates", 2) - 1
+    source = {
+        "name": "noise",
+        "license": [licence] if licence else [],
+        "event_kinds": ["create"],
+        "classes": list(SCHEMA.names),
+    }
+    manifest = new_manifest(
+        build_recipe(
+            {"source": {"input": str(out.parent / "in")}, "output": {"path": str(out)}, "events": {"steps": steps}}
+        ),
+        source=source,
+    )
     manifest.status, manifest.checksums = "complete", sha256(out / "checksums.sha256")
+    manifest.counts, manifest.statistics = {"samples": count}, {"events": {"create": count * steps}}
     manifest.save(out)
     write_card(out, describe(out))
     return out

@@ -142,6 +142,20 @@ def test_shards_that_are_there_are_pushed_as_they_are(
     assert report.send[0] == (name, (local / name).stat().st_size)
 
 
+def test_a_downloaded_copy_is_valid_and_names_no_folder_of_this_machine(
+    hub: Hub, push: Callable[..., PushReport], tmp_path: Path
+) -> None:
+    from changen_cli.workflows.validate import validate
+
+    push(write_dataset(tmp_path / "private-place" / "out", 12), shares=(0.5, 0.5))
+    for path in repo_of(hub).tree():
+        (tmp_path / "copy" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "copy" / path).write_bytes(hub.content(repo_of(hub), path))
+    report = validate(tmp_path / "copy")
+    assert not report.findings
+    assert not any(b"private-place" in path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file())
+
+
 @pytest.mark.parametrize("layout", ["folder", "parquet"])
 def test_splits_go_by_place(hub: Hub, push: Callable[..., PushReport], tmp_path: Path, layout: Any) -> None:
     report = push(write_dataset(tmp_path / "split", 12, layout), shares=(0.5, 0.25, 0.25))
