@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RepoId = Annotated[str, typer.Option("--repo-id", help="Where it goes, org/name; created when missing.")]
 Private = Annotated[bool, typer.Option("--private", help="Create it so that only its owners see it.")]
 Revision = Annotated[
-    str | None, typer.Option(help="Branch to push to; created when missing. \\[default: the main one]")
+    str | None, typer.Option("--revision", help="Branch to push to; created when missing. \\[default: the main one]")
 ]
 CreatePr = Annotated[bool, typer.Option("--create-pr", help="Propose the files in a pull request.")]
 License = Annotated[
@@ -27,7 +27,7 @@ License = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be created, sent and deleted.")]
 Token = Annotated[
     str | None,
-    typer.Option(help="Access token of the Hub. \\[default: HF_TOKEN, or the login]", show_default=False),
+    typer.Option("--token", help="Access token of the Hub. \\[default: HF_TOKEN, or the login]", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 
@@ -40,12 +40,13 @@ def push_to_hub(
     split: Annotated[
         str | None,
         typer.Option(
+            "--split",
             help="Shares of train, validation and test, e.g. 0.8,0.1,0.1, drawn by place: none is in two splits. "
-            "\\[default: as they are]"
+            "\\[default: as they are]",
         ),
     ] = None,
     config_name: Annotated[
-        str, typer.Option(help="Configuration the dataset becomes; several can share a repository.")
+        str, typer.Option("--config-name", help="Configuration the dataset becomes; several can share a repository.")
     ] = "default",
     create_pr: CreatePr = False,
     license: License = None,
@@ -55,9 +56,10 @@ def push_to_hub(
     ] = False,
     token: Token = None,
     shard_size: Annotated[
-        str | None, typer.Option(help="Size a Parquet shard does not exceed, e.g. 200MB. \\[default: 500MB]")
+        str | None,
+        typer.Option("--shard-size", help="Size no shard exceeds, e.g. 200MB. \\[default: 500MB]"),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=16, help="Shards sent at a time.")] = 4,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=16, help="Shards sent at a time.")] = 4,
     quiet: Quiet = False,
 ) -> None:
     """Publish a dataset on the Hugging Face Hub as Parquet, in one commit; run again, it sends only what is missing.

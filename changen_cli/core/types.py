@@ -7,7 +7,7 @@ t to date t+1; an *event* is one change of one object. Arrays are ``[H, W]`` in 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -330,15 +330,17 @@ class MaskSeries:
 
     Attributes:
         masks: uint8 ``[T, H, W]`` semantic masks.
-        instances: int32 ``[T, H, W]`` object numbers, persistent through the series.
+        instances: int32 ``[T, H, W]`` object numbers, persistent through the series; 0 where no object.
         events: Every change, ordered by step.
         reports: One per step.
+        objects: Number → object id, of every object that stands at some date.
     """
 
     masks: UInt8Array
     instances: Int32Array
     events: tuple[ChangeEvent, ...]
     reports: tuple[StepReport, ...]
+    objects: dict[int, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,6 +354,8 @@ class TimeSeries:
         seed: The recipe's seed.
         images: uint8 ``[T, H, W, 3]``; None where a run makes masks only.
         masks: uint8 ``[T, H, W]``, class ids, 255 = ignore.
+        instances: int32 ``[T, H, W]`` object numbers, persistent through the series; 0 where no object.
+        objects: Number → object id, of every object that stands at some date.
         events: Every change, ordered by step.
         reports: One per step.
         split: The dataset split it belongs to.
@@ -365,6 +369,8 @@ class TimeSeries:
     seed: int
     images: UInt8Array | None
     masks: UInt8Array
+    instances: Int32Array
+    objects: Mapping[int, str]
     events: Sequence[ChangeEvent]
     reports: Sequence[StepReport] = ()
     split: str = "train"

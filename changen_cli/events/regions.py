@@ -50,6 +50,10 @@ class ObjectTable:
         """Box centres ``[N, 2]`` as (row, col)."""
         return (self.boxes[:, :2] + self.boxes[:, 2:] - 1) / 2.0
 
+    def names(self) -> dict[int, str]:
+        """Number → id of every object."""
+        return dict(zip(self.numbers.tolist(), self.ids, strict=True))
+
     def box(self, index: int) -> Box:
         """The box of one row as plain integers."""
         row0, col0, row1, col1 = (int(v) for v in self.boxes[index])
@@ -160,7 +164,7 @@ def measure_objects(
         if place is None or not areas[number]:
             continue
         numbers.append(number)
-        ids.append(uids[number - 1] if number <= len(uids) else f"obj{number:05d}")
+        ids.append(object_id(number, uids))
         boxes.append((place[0].start, place[1].start, place[0].stop, place[1].stop))
         angles.append(oriented_extent(instances[place] == number)[0])
     return ObjectTable(
@@ -170,6 +174,11 @@ def measure_objects(
         areas[numbers].astype(np.int64) if numbers else np.zeros(0, dtype=np.int64),
         np.asarray(angles, dtype=np.float64),
     )
+
+
+def object_id(number: int, uids: Sequence[str]) -> str:
+    """The id of an object of date 0: the source's name for it where it has one."""
+    return uids[number - 1] if number <= len(uids) else f"obj{number:05d}"
 
 
 def class_table(ids: Sequence[int]) -> BoolArray:

@@ -19,6 +19,7 @@ from changen_cli.events.footprints import Stock, stock_library
 from changen_cli.events.growth import grow
 from changen_cli.events.objects import change_objects, remove
 from changen_cli.events.outlines import image_edges
+from changen_cli.events.regions import object_id
 from changen_cli.events.state import EventRules, SeriesState, start_series
 from changen_cli.events.step import TOLERANCE, Step
 from changen_cli.events.swaps import swap
@@ -59,7 +60,7 @@ def simulate_series(
         avoid: bool ``[H, W]``, further ground nothing is built on.
 
     Returns:
-        Masks, instance maps, events and one report per step.
+        Masks, instance maps, events, one report per step, and the ids of all objects.
 
     Raises:
         SceneError: The scene has no mask.
@@ -68,6 +69,7 @@ def simulate_series(
     if "transition" in rules.kinds:
         state = replace(state, edges=image_edges(scene.image))
     masks, instances = [state.mask], [state.instances]
+    objects = {number: object_id(number, scene.uids) for number in range(1, state.first_created)}
     events: list[ChangeEvent] = []
     reports: list[StepReport] = []
     stock = stock_library(library, scene)
@@ -80,7 +82,8 @@ def simulate_series(
             reports.append(report)
         masks.append(state.mask)
         instances.append(state.instances)
-    return MaskSeries(np.stack(masks), np.stack(instances), tuple(events), tuple(reports))
+        objects |= state.objects.names()
+    return MaskSeries(np.stack(masks), np.stack(instances), tuple(events), tuple(reports), objects)
 
 
 def simulate_step(

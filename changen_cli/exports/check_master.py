@@ -16,15 +16,15 @@ from changen_cli.core.files import sha256
 from changen_cli.core.manifest import FILE_NAME as MANIFEST
 from changen_cli.core.manifest import Manifest, read_manifest
 from changen_cli.exports.check_sample import AGAIN, Opened, Rules, SampleCheck, check_row
-from changen_cli.exports.check_tables import Table, open_tables
+from changen_cli.exports.check_tables import FOLDERS, Table, open_tables
 from changen_cli.exports.findings import Finding
 
 Tick = Callable[[str, int, int], None]
 """Told what is being checked, how much of it is done, and how much there is."""
 
 _RERUN = "Run the command that made it again, with --overwrite"
-_FOLDERS = ("images", "masks", "changes", "events")
-_FILE = re.compile(r"(?P<id>.+?)(_t(?P<date>\d+))?(_t(?P<next>\d+))?\.(?P<suffix>png|tif|jsonl)")
+_LOGS = {"events": "jsonl", "objects": "json"}
+_FILE = re.compile(r"(?P<id>.+?)(_t(?P<date>\d+))?(_t(?P<next>\d+))?\.(?P<suffix>png|tif|jsonl?)")
 
 
 def check_master(folder: Path, tick: Tick = lambda stage, done, total: None) -> Iterator[Finding]:
@@ -138,9 +138,10 @@ class _Check:
                 f"{name}: place {group} is in {self._groups[group]} and in {split}",
                 "Split by group: a model would be tested on places it was trained on",
             )
-        parts = (*sample.images, *sample.masks, *sample.changes)
+        parts = (*sample.images, *sample.masks, *sample.numbers, *sample.changes)
         self._missing.update(part.file for part in parts if part.stored is None)
-        self._missing.update({sample.log_file} if sample.log is None else ())
+        for file, text in ((sample.log_file, sample.log), (sample.names_file, sample.names)):
+            self._missing.update({file} if text is None else ())
         check = SampleCheck(sample, rules)
         yield from check.run()
         self._events.update(check.kinds)
@@ -170,7 +171,7 @@ class _Check:
             yield from table.strays(self._expected)
         tabled = {table.split for table in self._tables if table.layout == "folder"}
         for path in sorted(self._folder.iterdir()):
-            if path.is_dir() and path.name not in tabled and any((path / kind).is_dir() for kind in _FOLDERS):
+            if path.is_dir() and path.name not in tabled and any((path / kind).is_dir() for kind in FOLDERS):
                 yield Finding(f"{path.name}/metadata.jsonl", f"missing: {path.name}/ holds files of samples", AGAIN)
 
     def _expected(self, split: str, folder: str, name: str) -> bool:
@@ -180,9 +181,9 @@ class _Check:
         if match is None or dates is None:
             return False
         date, later = (None if match[key] is None else int(match[key]) for key in ("date", "next"))
-        if folder == "events":
-            return date is None and match["suffix"] == "jsonl"
-        if date is None or match["suffix"] == "jsonl":
+        if folder in _LOGS:
+            return date is None and match["suffix"] == _LOGS[folder]
+        if date is None or match["suffix"] in _LOGS.values():
             return False
         return later == date + 1 < dates if folder == "changes" else later is None and date < dates
 

@@ -16,10 +16,13 @@ from changen_cli.core.calendar import tiff_datetime
 from changen_cli.core.errors import OutputError
 from changen_cli.core.types import IGNORE, UInt8Array
 from changen_cli.exports.check_events import check_step
+from changen_cli.exports.check_objects import check_instances, nameless, parse_objects
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.master import Row, Stored
 
 _ROUNDED = 1e-8
+_MODES = {"8-bit RGB": ("RGB",), "one band of 8 bits": ("L",), "one band of 16 or 32 bits": ("I;16", "I")}
+_RGB, _BAND, _NUMBERS = _MODES
 AGAIN = "Restore the file from a copy, or make the dataset again"
 _COLUMNS: dict[str, type | tuple[type, ...]] = {
     "image_name": str, "scene_id": str, "group": str, "variant": int, "split": str, "dates": int, "height": int,
@@ -73,6 +76,9 @@ class Opened:
         changes: One per step.
         log_file: The event log, as a finding names it.
         log: The event log; None where it is missing.
+        numbers: Instance masks, one per date; empty in datasets older than these.
+        names_file: The table of its objects, as a finding names it.
+        names: The table of its objects; None where it is missing.
         where: Put before messages about the row or the log: the sample, where the file holds others too.
     """
 
@@ -83,6 +89,9 @@ class Opened:
     changes: Sequence[Part]
     log_file: str
     log: str | None
+    numbers: Sequence[Part] = ()
+    names_file: str = ""
+    names: str | None = None
     where: str = ""
 
 
@@ -147,29 +156,35 @@ class SampleCheck:
         """Check it."""
         sample, dates = self._opened, self._row["dates"]
         for t, part in enumerate(sample.images):
-            image = yield from self._open(part, "RGB", t)
+            image = yield from self._open(part, _RGB, t)
             if t == 0:
                 self.first_image = image
         masks = []
         for t, part in enumerate(sample.masks):
-            mask = yield from self._open(part, "L", t)
+            mask = yield from self._open(part, _BAND, t)
             if mask is not None:
                 yield from self._mask_values(part, mask)
             masks.append(mask)
         self.first_mask = masks[0]
+        numbers, objects = yield from self._numbers()
         events = yield from self._events()
         for t in range(dates - 1):
-            change = yield from self._open(sample.changes[t], "L", None)
+            change = yield from self._open(sample.changes[t], _BAND, None)
             before, after = masks[t], masks[t + 1]
-            if before is None or after is None:
-                continue
-            yield from self._step(t, before, after, change)
-            if events is not None:
-                here = [(line, event) for line, event in events if event["step"] == t]
-                for message in check_step(here, before, after, self._rules.names, self._rules.calendar[t : t + 2]):
-                    yield Finding(sample.log_file, f"{sample.where}step {t}, {message}", AGAIN)
+            here = [(line, event) for line, event in events or () if event["step"] == t]
+            messages: list[str] = []
+            if before is not None and after is not None:
+                yield from self._step(t, before, after, change)
+                if events is not None:
+                    dates_here = self._rules.calendar[t : t + 2]
+                    messages += check_step(here, before, after, self._rules.names, dates_here)
+            earlier, later = numbers[t : t + 2] or (None, None)
+            if objects is not None and earlier is not None and later is not None:
+                messages += check_instances(here, earlier, later, objects)
+            for message in messages:
+                yield Finding(sample.log_file, f"{sample.where}step {t}, {message}", AGAIN)
 
-    def _open(self, part: Part, mode: str, date: int | None) -> Generator[Finding, None, npt.NDArray[np.uint8] | None]:
+    def _open(self, part: Part, mode: str, date: int | None) -> Generator[Finding, None, npt.NDArray[Any] | None]:
         """Decode one file; yields what is wrong with it, returns its pixels or None."""
         from PIL import Image
 
@@ -182,16 +197,15 @@ class SampleCheck:
         except (OSError, ValueError, SyntaxError) as error:
             yield Finding(part.file, f"{part.label} cannot be read: {' '.join(str(error).split())[:120]}", AGAIN)
             return None
-        if found != mode or array.dtype != np.uint8:
-            kind = "8-bit RGB" if mode == "RGB" else "one band of 8 bits"
-            yield Finding(part.file, f"{part.label} has mode {found} {array.dtype}, not {kind}", AGAIN)
+        if found not in _MODES[mode]:
+            yield Finding(part.file, f"{part.label} has mode {found}, not {mode}", AGAIN)
             return None
         size = (self._row["height"], self._row["width"])
         if array.shape[:2] != size:
             is_px = f"{array.shape[1]} x {array.shape[0]}"
             yield Finding(part.file, f"{part.label} has {is_px} px, the row says {size[1]} x {size[0]}", AGAIN)
             return None
-        if part.stored.suffix == ".tif":
+        if part.stored.suffix == ".tif" and (self._row["crs"] or mode != _NUMBERS):
             yield from self._georeference(part, part.stored, date)
         return array
 
@@ -252,6 +266,27 @@ class SampleCheck:
         if wrong:
             masks = " and ".join(self._opened.masks[s].file.rpartition("/")[2] for s in (t, t + 1))
             yield Finding(part.file, f"{part.label}: {wrong} px are not where {masks} differ", AGAIN)
+
+    def _numbers(self) -> Generator[Finding, None, tuple[list[npt.NDArray[Any] | None], dict[int, str] | None]]:
+        """Open the instance masks and the table of objects; returns both, None for what cannot be used."""
+        sample = self._opened
+        if not sample.numbers:
+            return [], None
+        objects = None
+        try:
+            objects = None if sample.names is None else parse_objects(sample.names)
+            if objects is None:
+                yield Finding(sample.names_file, f"{sample.where}the table of objects is missing", AGAIN)
+        except OutputError as error:
+            yield Finding(sample.names_file, f"{sample.where}{error}", AGAIN)
+        numbers = []
+        for t, part in enumerate(sample.numbers):
+            array = yield from self._open(part, _NUMBERS, t)
+            strange = [] if array is None or objects is None else nameless(array, objects)
+            if strange:
+                yield Finding(part.file, f"{part.label} holds {strange[:5]}, which have no id in its objects", AGAIN)
+            numbers.append(array)
+        return numbers, objects
 
     def _events(self) -> Generator[Finding, None, list[tuple[int, Row]] | None]:
         """Parse the log; yields what is wrong, returns (line number, event) of all, or None where there is none."""

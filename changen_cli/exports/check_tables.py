@@ -17,8 +17,10 @@ Expected = Callable[[str, str, str], bool]
 
 PAIR = ("t1_image", "t2_image", "t1_mask", "t2_mask", "change_mask", "image_name")
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.parquet")
-_LARGE = ("change_masks", "events")
+_LARGE = ("change_masks", "objects", "events")
 _BATCH_ROWS = 4
+FOLDERS = ("images", "masks", "instances", "changes", "events", "objects")
+"""Folders of a split."""
 _STRAY = "no row asks for it; readers of folders take it for data"
 
 
@@ -96,13 +98,34 @@ class FolderTable:
             part("change_mask" if t == 0 else "", f"changes/{name}_t{t}_t{t + 1}.{suffix}", f"change mask of step {t}")
             for t in range(count - 1)
         ]
-        log = self._path.parent / "events" / f"{name}.jsonl"
-        text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else None
-        return Opened(self.name, row, images, masks, changes, f"{self.split}/events/{log.name}", text)
+        numbers = []
+        if row.get("objects_file") or row.get("t1_instances_file_name"):
+            for t in range(count):
+                # Numbers that no PNG can hold are in a TIFF, georeferenced or not.
+                there = (Path(str(row.get(f"t{t + 1}_instances_file_name"))).suffix or ".png")[1:]
+                file = f"instances/{name}_t{t}.{there if there == 'tif' else suffix}"
+                numbers.append(part(f"t{t + 1}_instances", file, f"instance mask of date {t}"))
+        log, names = f"events/{name}.jsonl", f"objects/{name}.json"
+        return Opened(
+            self.name,
+            row,
+            images,
+            masks,
+            changes,
+            f"{self.split}/{log}",
+            self._text(log),
+            numbers,
+            f"{self.split}/{names}",
+            self._text(names),
+        )
+
+    def _text(self, name: str) -> str | None:
+        path = self._path.parent / name
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
     def strays(self, expected: Expected) -> Iterator[Finding]:
         """Files in its folders that no row asks for."""
-        for kind in ("images", "masks", "changes", "events"):
+        for kind in FOLDERS:
             folder = self._path.parent / kind
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if not path.name.startswith(".partial-") and not expected(self.split, kind, path.name):
@@ -170,7 +193,12 @@ class ShardTable:
             [part(f"change mask of step {t}", cell) for t, cell in enumerate(steps[: max(0, count - 1)])],
             self.name,
             cells.get("events"),
-            where=f"{name}: ",
+            [part(f"t{t + 1}_instances", cells.get(f"t{t + 1}_instances")) for t in range(count)]
+            if "objects" in cells
+            else (),
+            self.name,
+            cells.get("objects"),
+            f"{name}: ",
         )
 
     def strays(self, expected: Expected) -> Iterator[Finding]:

@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from changen_cli.core.errors import OutputError, UsageError
-from changen_cli.core.types import BoolArray, ClassSchema, UInt8Array
+from changen_cli.core.types import BoolArray, ClassSchema, Int32Array, UInt8Array
 from changen_cli.exports.formats import PairMode
 
 Row = dict[str, Any]
 
 _BATCH_ROWS = 4
+_TEXTS = ("objects", "events")
+"""Long texts of a sample, which are no metadata."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Sample:
         masks: Semantic masks, one per date.
         changes: Change masks, one per step.
         log: Its event log, JSON lines or a JSON array.
+        instances: Masks of object numbers, one per date; empty in datasets older than these.
+        names: The ids of its objects, a JSON object.
     """
 
     row: Row
@@ -92,6 +96,8 @@ class Sample:
     masks: tuple[Stored, ...]
     changes: tuple[Stored, ...]
     log: str
+    instances: tuple[Stored, ...] = ()
+    names: str = "{}"
 
     @property
     def id(self) -> str:
@@ -117,9 +123,19 @@ class Sample:
         return [json.loads(line) for line in self.log.splitlines()]
 
     @cached_property
+    def objects(self) -> dict[int, str]:
+        """Number → object id of every object; empty where there are no instance masks."""
+        return {int(number): str(name) for number, name in json.loads(self.names).items()}
+
+    @cached_property
     def mask_arrays(self) -> UInt8Array:
         """Uint8 ``[T, H, W]``: the semantic masks of all dates."""
         return np.stack([mask.array() for mask in self.masks]).astype(np.uint8, copy=False)
+
+    @cached_property
+    def instance_arrays(self) -> Int32Array:
+        """Int32 ``[T, H, W]``: the object numbers of all dates; there are instance masks."""
+        return np.stack([numbers.array() for numbers in self.instances]).astype(np.int32, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +221,7 @@ class Master:
                 import pyarrow.parquet as pq
 
                 file = pq.ParquetFile(table)
-                names = [name for name in file.schema_arrow.names if not _holds_pixels(name) and name != "events"]
+                names = [name for name in file.schema_arrow.names if not _holds_pixels(name) and name not in _TEXTS]
                 for batch in file.iter_batches(1024, columns=names):
                     yield from batch.to_pylist()
 
@@ -220,7 +236,8 @@ class Master:
 
         for table in self.tables:
             file = pq.ParquetFile(table)
-            for batch in file.iter_batches(256, columns=[n for n in file.schema_arrow.names if not _holds_pixels(n)]):
+            names = set(file.schema_arrow.names) - {"objects"}
+            for batch in file.iter_batches(256, columns=[n for n in names if not _holds_pixels(n)]):
                 for row in batch.to_pylist():
                     events = row.pop("events")
                     yield row, json.loads(events)
@@ -285,10 +302,13 @@ def _from_folder(table: Path) -> Iterator[Sample]:
             images = row.get("image_file_names") or [row.get(f"t{t + 1}_image_file_name") for t in range(dates)]
             masks = row.get("mask_file_names") or [row[f"t{t + 1}_mask_file_name"] for t in range(dates)]
             changes = row.get("change_file_names") or [row["change_mask_file_name"]]
-            log = (table.parent / row["events_file"]).read_text(encoding="utf-8")
+            numbers = row.get("instance_file_names") or [row.get(f"t{t + 1}_instances_file_name") for t in range(dates)]
+            log, names = (
+                (table.parent / row.pop(key)).read_text(encoding="utf-8") if key in row else "{}"
+                for key in ("events_file", "objects_file")
+            )
             plain = {key: value for key, value in row.items() if not key.endswith(("_file_name", "_file_names"))}
-            del plain["events_file"]
-            yield Sample(plain, files(images), files(masks), files(changes), log)
+            yield Sample(plain, files(images), files(masks), files(changes), log, files(numbers), names)
 
 
 def _from_shard(table: Path) -> Iterator[Sample]:
@@ -303,11 +323,12 @@ def _from_shard(table: Path) -> Iterator[Sample]:
 
             images = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_image")))
             masks = tuple(s for t in range(dates) for s in stored(cells[f"t{t + 1}_mask"]))
+            numbers = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_instances")))
             steps = cells.get("change_masks") or [cells["change_mask"]]
             changes = tuple(s for cell in steps for s in stored(cell))
-            plain = {key: value for key, value in cells.items() if not _holds_pixels(key) and key != "events"}
-            yield Sample(plain, images, masks, changes, cells["events"])
+            plain = {key: value for key, value in cells.items() if not _holds_pixels(key) and key not in _TEXTS}
+            yield Sample(plain, images, masks, changes, cells["events"], numbers, cells.get("objects") or "{}")
 
 
 def _holds_pixels(column: str) -> bool:
-    return column.startswith("change_mask") or column.endswith(("_image", "_mask"))
+    return column.startswith("change_mask") or column.endswith(("_image", "_mask", "_instances"))

@@ -261,6 +261,8 @@ def as_sample(
         seed=recipe.seed,
         images=images,
         masks=plan.series.masks,
+        instances=plan.series.instances,
+        objects=plan.series.objects,
         events=plan.series.events,
         reports=plan.series.reports,
         calendar=recipe.events.dates or (),

@@ -21,8 +21,8 @@ from changen_cli.core.manifest import library_versions
 from changen_cli.exports.master import Master, Sample, Stored
 from changen_cli.exports.splits import assign_splits
 from changen_cli.writers.base import Row
-from changen_cli.writers.images import encode_png
-from changen_cli.writers.parquet import MAX_SHARD_BYTES, fill_row, image_pieces, shard_features, write_shard
+from changen_cli.writers.images import encode_plain
+from changen_cli.writers.parquet import MAX_SHARD_BYTES, Encoded, fill_row, image_pieces, shard_features, write_shard
 
 _HUB_NAMES = {"val": "validation"}
 """Splits go by the names the Hub's viewer and ``datasets`` know."""
@@ -140,19 +140,22 @@ def build(
 
 def shard_row(sample: Sample, split: str) -> tuple[Row, int]:
     """Return a sample as a row of a shard, and its size in bytes."""
-    kinds = (sample.images, sample.masks, sample.changes)
-    pieces = image_pieces(sample.id, *([as_png(stored) for stored in kind] for kind in kinds))
-    return fill_row({**sample.row, "split": split}, pieces, event_list(sample))
+    pieces = image_pieces(sample.id, *([as_plain(stored) for stored in kind] for kind in _kinds(sample)))
+    return fill_row({**sample.row, "split": split}, pieces, {"objects": sample.names, "events": event_list(sample)})
 
 
-def as_png(stored: Stored) -> bytes:
-    """Return an image as PNG, which viewers show; what is PNG already keeps its bytes."""
-    return stored.read() if stored.suffix == ".png" else encode_png(stored.array())
+def as_plain(stored: Stored) -> Encoded:
+    """Return suffix and content of an image without its georeference: PNG, which viewers show, keeps its bytes."""
+    return ("png", stored.read()) if stored.suffix == ".png" else encode_plain(stored.array())
 
 
 def event_list(sample: Sample) -> str:
     """The event log as one JSON array."""
     return sample.log if sample.log.startswith("[") else f"[{', '.join(sample.log.splitlines())}]"
+
+
+def _kinds(sample: Sample) -> tuple[tuple[Stored, ...], ...]:
+    return sample.images, sample.masks, sample.instances, sample.changes
 
 
 def _hub_name(split: str) -> str:
@@ -169,11 +172,13 @@ def features_of(master: Master) -> Any:
         return Features.from_arrow_schema(pq.read_schema(master.tables[0]))
     first = next(master.rows())
     rows = ({key: value for key, value in row.items() if not _names_files(key)} for row in master.rows())
-    return shard_features(rows, int(first["dates"]), images=master.has_images)
+    return shard_features(
+        rows, int(first["dates"]), images=master.has_images, instances="t1_instances_file_name" in first
+    )
 
 
 def _names_files(key: str) -> bool:
-    return key.endswith(("_file_name", "_file_names")) or key == "events_file"
+    return key.endswith(("_file_name", "_file_names")) or key in ("events_file", "objects_file")
 
 
 def _as_they_are(tables: Sequence[Path], folder: str) -> Iterator[Shard]:
@@ -196,8 +201,8 @@ def _cut(master: Master, plan: Plan, limit: int, folder: str) -> list[Shard]:
     for sample in master.samples():
         split = plan.split_of(sample.row)
         mine = parts.setdefault(split, [])
-        sizes = [_size(stored) for kind in (sample.images, sample.masks, sample.changes) for stored in kind]
-        size = sum(sizes) + len(sample.log.encode())
+        sizes = [_size(stored) for kind in _kinds(sample) for stored in kind]
+        size = sum(sizes) + len(sample.log.encode()) + len(sample.names.encode())
         if not mine or mine[-1].size + size > limit:
             mine.append(_Part(hashlib.sha256(f"{made_by} {split}".encode())))
         mine[-1].add(sample, size)
@@ -221,8 +226,8 @@ class _Part:
     def add(self, sample: Sample, size: int) -> None:
         self.rows += 1
         self.size += size
-        stamps = [_stamp(stored) for kind in (sample.images, sample.masks, sample.changes) for stored in kind]
-        self._digest.update(_digest(sample.row, sample.log, stamps).encode())
+        stamps = [_stamp(stored) for kind in _kinds(sample) for stored in kind]
+        self._digest.update(_digest(sample.row, sample.log, sample.names, stamps).encode())
 
 
 def _stamp(stored: Stored) -> tuple[Any, ...]:

@@ -89,12 +89,15 @@ def open_writer(layout: Layout, out: Path, schema: ClassSchema) -> SampleWriter:
 
 def check_sample(sample: TimeSeries) -> None:
     """Raise ValueError unless the arrays of ``sample`` share one grid and have writable types."""
-    images, masks = sample.images, sample.masks
+    images, masks, instances = sample.images, sample.masks, sample.instances
     if masks.dtype != np.uint8 or masks.ndim != 3:
         raise ValueError(f"sample {sample.id}: masks must be uint8 [T, H, W], not {masks.dtype} {masks.shape}")
     if images is not None and (images.dtype != np.uint8 or images.shape != (*masks.shape, 3)):
         shape = (*masks.shape, 3)
         raise ValueError(f"sample {sample.id}: images must be uint8 {shape}, not {images.dtype} {images.shape}")
+    if instances.dtype != np.int32 or instances.shape != masks.shape or instances.min(initial=0) < 0:
+        given = f"{instances.dtype} {instances.shape}"
+        raise ValueError(f"sample {sample.id}: instances must be int32 {masks.shape}, 0 or more, not {given}")
     if len(sample.calendar) not in (0, len(masks)):
         raise ValueError(f"sample {sample.id}: {len(sample.calendar)} calendar dates for {len(masks)} dates")
     if len(masks) < 2:
@@ -178,6 +181,11 @@ def metadata_row(sample: TimeSeries) -> Row:
             raise ValueError(f"sample {sample.id}: info key {key!r} is reserved")
         row[key] = value
     return row
+
+
+def object_names(sample: TimeSeries) -> str:
+    """Return the ids of all objects of a series as JSON, ``{"1": id, …}`` by their numbers in the instance masks."""
+    return dump({str(number): name for number, name in sorted(sample.objects.items())})
 
 
 def crs_name(wkt: str | None) -> str | None:
@@ -313,9 +321,10 @@ def close_checksums(out: Path, samples: Iterable[tuple[str, str]], tables: Itera
 
 # What a writer calls its files; anything else in a dataset folder is the user's.
 _OUR_FILES = (
-    re.compile(r"[^/]+/(images|masks)/[^/]+_t\d+\.(png|tif)"),
+    re.compile(r"[^/]+/(images|masks|instances)/[^/]+_t\d+\.(png|tif)"),
     re.compile(r"[^/]+/changes/[^/]+_t\d+_t\d+\.(png|tif)"),
     re.compile(r"[^/]+/events/[^/]+\.jsonl"),
+    re.compile(r"[^/]+/objects/[^/]+\.json"),
     re.compile(r"[^/]+/metadata\.jsonl"),
     re.compile(r"data/[^/]+-\d{5}-of-\d{5}\.parquet"),
 )

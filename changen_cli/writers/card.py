@@ -42,6 +42,8 @@ _FILES_FOLDER = (
     ("{split}/metadata.jsonl", "one row per sample"),
     ("{split}/images/<sample>_t0.{suffix}", "one image per date, t0 is the source"),
     ("{split}/masks/<sample>_t0.{suffix}", "one semantic mask per date"),
+    ("{split}/instances/<sample>_t0.{suffix}", "one instance mask per date: object numbers"),
+    ("{split}/objects/<sample>.json", "the object id of every number"),
     ("{split}/changes/<sample>_t0_t1.{suffix}", "one change mask per step"),
     ("{split}/events/<sample>.jsonl", "one row per event"),
 )
@@ -207,6 +209,7 @@ def _values(facts: Mapping[str, Any]) -> str:
     return (
         "## Values\n\n"
         "- Semantic mask: class ids, 255 = ignore (unknown; it never changes).\n"
+        "- Instance mask: 16-bit object numbers, 0 = no object; an object keeps its number through the series.\n"
         "- Change mask: 0 = unchanged, 255 = changed; equal to `mask[t] != mask[t+1]` for every pixel.\n"
         "- Transition code: `from * K + to` for K classes; `classes.json` lists them.\n"
         "- Events: `step` t leads from date t to date t+1; boxes are half-open `[row0, col0, row1, col1]`; polygons "

@@ -44,7 +44,7 @@ def _data_files(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
         folder = facts.get("data_dir", "data")
         return [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in splits]
     # The event logs are JSON lines as well; naming the folders keeps them out.
-    kinds = ("images", "masks", "changes") if facts.get("images", True) else ("masks", "changes")
+    kinds = (*(("images",) if facts.get("images", True) else ()), "masks", "instances", "changes")
     return [
         {"split": split, "path": [f"{split}/metadata.jsonl", *(f"{split}/{kind}/*" for kind in kinds)]}
         for split in splits

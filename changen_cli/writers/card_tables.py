@@ -49,9 +49,14 @@ _COLUMNS = {
     "image": "images of all dates",
     "mask": "semantic masks of all dates",
     "change": "change masks of all steps",
+    "instance": "instance masks of all dates",
+    "objects": "object ids by number: a JSON object as text",
+    "objects_file": "object ids by number: a JSON file",
     "events": "event log: a JSON array as text",
     "events_file": "event log: a JSON Lines file",
 }
+
+_DATED = {"image": "image", "mask": "semantic mask", "instances": "instance mask: object numbers"}
 
 
 def cell(value: Any) -> str:
@@ -147,9 +152,8 @@ def _meaning(name: str) -> str:
     if name in _COLUMNS:
         return _COLUMNS[name]
     date, _, kind = name.partition("_")
-    if date[:1] == "t" and date[1:].isdigit() and kind in ("image", "mask"):
-        what = "image" if kind == "image" else "semantic mask"
-        return f"{what} of date {int(date[1:]) - 1}"
+    if date[:1] == "t" and date[1:].isdigit() and kind in _DATED:
+        return f"{_DATED[kind]} of date {int(date[1:]) - 1}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
     OUT/<split>/metadata.jsonl
     OUT/<split>/images/<sample>_t0.png  masks/<sample>_t0.png  changes/<sample>_t0_t1.png  events/<sample>.jsonl
+    OUT/<split>/instances/<sample>_t0.png  objects/<sample>.json
 
 Georeferenced scenes give Cloud Optimized GeoTIFFs (``.tif``) instead of PNG. Samples without images leave ``images/``
 and its columns out. ``datasets`` opens the folder as an image folder; keys that end in ``_file_name`` become image
@@ -11,11 +12,11 @@ columns, keys in ``_file_names`` columns of image lists.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from changen_cli.core.files import atomic_path, sha256, write_text
-from changen_cli.core.types import ClassSchema, TimeSeries, UInt8Array
+from changen_cli.core.types import ClassSchema, TimeSeries
 from changen_cli.writers.base import (
     Row,
     Staging,
@@ -25,9 +26,10 @@ from changen_cli.writers.base import (
     dump,
     event_row,
     metadata_row,
+    object_names,
     unify,
 )
-from changen_cli.writers.images import change_image, encode_cog, encode_png
+from changen_cli.writers.images import Pixels, change_image, encode_cog, encode_plain, numbers_image
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +53,10 @@ class FolderWriter:
         self._staging.check_dates(sample)
         row = metadata_row(sample)
         files = self._encode(sample)
-        suffix = next(iter(files)).rpartition(".")[2]
-        row |= file_columns(sample.id, len(sample.masks), suffix, images=sample.images is not None)
-        row["events_file"] = f"events/{sample.id}.jsonl"
-        log = (event_row(event, self.schema, sample.calendar) for event in sample.events)
-        files[row["events_file"]] = "".join(dump(event) + "\n" for event in log).encode()
+        row |= file_columns(files, len(sample.masks))
+        row |= {"objects_file": f"objects/{sample.id}.json", "events_file": f"events/{sample.id}.jsonl"}
+        log = "".join(dump(event_row(event, self.schema, sample.calendar)) + "\n" for event in sample.events)
+        files |= {row["objects_file"]: object_names(sample).encode(), row["events_file"]: log.encode()}
         root = self.out / sample.split
         written: list[Path] = []
         try:
@@ -100,7 +101,7 @@ class FolderWriter:
         """Remove the files and rows of all samples that no ``metadata.jsonl`` lists yet."""
         for row in self._staging.rows(None):
             root = self.out / row["split"]
-            names = [value for key, value in row.items() if key.endswith("_file_name") or key == "events_file"]
+            names = [value for key, value in row.items() if key.endswith(("_file_name", "s_file"))]
             names += [name for key, value in row.items() if key.endswith("_file_names") for name in value]
             for name in names:
                 (root / name).unlink(missing_ok=True)
@@ -109,40 +110,51 @@ class FolderWriter:
     def _encode(self, sample: TimeSeries) -> dict[str, bytes]:
         """Return file name below the split → content, images first."""
         name, dates = sample.id, sample.calendar or ("",) * len(sample.masks)
-        georeference = sample.scene.crs, sample.scene.transform
-        suffix = "tif" if None not in georeference else "png"
+        crs, transform = sample.scene.crs, sample.scene.transform
 
-        def encode(array: UInt8Array, date: str = "", nodata: int | None = None) -> bytes:
-            crs, transform = georeference
-            if crs is None or transform is None:
-                return encode_png(array)
-            return encode_cog(array, crs, transform, nodata, date)
+        def encode(array: Pixels, date: str = "", nodata: int | None = None) -> tuple[str, bytes]:
+            if crs is not None and transform is not None:
+                return "tif", encode_cog(array, crs, transform, nodata, date)
+            return encode_plain(array)
 
         images = () if sample.images is None else sample.images
-        unknown = self.schema.ignore_index
-        files = {f"images/{name}_t{t}.{suffix}": encode(a, dates[t]) for t, a in enumerate(images)}
-        files |= {f"masks/{name}_t{t}.{suffix}": encode(a, dates[t], unknown) for t, a in enumerate(sample.masks)}
-        files |= {
-            f"changes/{name}_t{t}_t{t + 1}.{suffix}": encode(change_image(a)) for t, a in enumerate(sample.change_masks)
-        }
+        files: dict[str, bytes] = {}
+
+        def add(stem: str, encoded: tuple[str, bytes]) -> None:
+            files[f"{stem}.{encoded[0]}"] = encoded[1]
+
+        for t, image in enumerate(images):
+            add(f"images/{name}_t{t}", encode(image, dates[t]))
+        for t, mask in enumerate(sample.masks):
+            add(f"masks/{name}_t{t}", encode(mask, dates[t], self.schema.ignore_index))
+        for t, numbers in enumerate(numbers_image(sample.instances)):
+            add(f"instances/{name}_t{t}", encode(numbers, dates[t]))
+        for t, change in enumerate(sample.change_masks):
+            add(f"changes/{name}_t{t}_t{t + 1}", encode(change_image(change)))
         return files
 
 
-def file_columns(sample_id: str, dates: int, suffix: str, *, images: bool = True) -> Row:
-    """Return the columns that name files, relative to ``metadata.jsonl``.
+def file_columns(files: Iterable[str], dates: int) -> Row:
+    """Return the columns that name image files, relative to ``metadata.jsonl``.
 
     Column ``t1`` is date 0. ``change_mask`` belongs to ``t1`` and ``t2``; with more than two dates, lists hold
-    all images, all semantic masks and the change mask of every step.
+    all images, all semantic masks, all instance masks and the change mask of every step.
+
+    Args:
+        files: Paths ``<kind>s/<name>``, those of a kind by date.
+        dates: Dates of the series.
     """
-    row: Row = {}
-    lists: Row = {}
-    for kind in ("image", "mask") if images else ("mask",):
-        names = [f"{kind}s/{sample_id}_t{t}.{suffix}" for t in range(dates)]
-        row |= {f"t{t + 1}_{kind}_file_name": name for t, name in enumerate(names)}
-        lists[f"{kind}_file_names"] = names
-    changes = [f"changes/{sample_id}_t{t}_t{t + 1}.{suffix}" for t in range(dates - 1)]
-    row["change_mask_file_name"] = changes[0]
-    return row | lists | {"change_file_names": changes} if dates > 2 else row
+    kinds: dict[str, list[str]] = {}
+    for name in files:
+        kinds.setdefault(name.partition("s/")[0], []).append(name)
+    columns = {"image": "image", "mask": "mask", "instance": "instances"}
+    row: Row = {
+        f"t{t + 1}_{column}_file_name": name
+        for kind, column in columns.items()
+        for t, name in enumerate(kinds.get(kind, ()))
+    }
+    row["change_mask_file_name"] = kinds["change"][0]
+    return row | {f"{kind}_file_names": names for kind, names in kinds.items()} if dates > 2 else row
 
 
 def _unreadable_columns(splits: dict[str, list[Row]]) -> list[str]:

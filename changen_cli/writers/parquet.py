@@ -3,12 +3,14 @@
     OUT/data/<split>-00000-of-00012.parquet
 
 Columns, in this order: ``t1_image t2_image t1_mask t2_mask change_mask image_name``, then ``t3_image … t3_mask …
-change_masks`` for series of more than two dates, then the metadata columns, then ``events``.
+change_masks`` for series of more than two dates, then ``t1_instances t2_instances …``, then the metadata columns, then
+``objects`` and ``events``.
 
 - Column ``t1`` is date 0. ``change_mask`` always belongs to ``t1`` and ``t2``, so that these five are a correct pair
   for readers of pairs; ``change_masks`` lists the change mask of every step. There are no lists of images or
   semantic masks: they would store every pixel twice.
 - ``events`` is a JSON array in a string: the keys differ by event kind, and a string loads the same everywhere.
+- ``t<n>_instances`` are 16-bit PNG, ``objects`` is a JSON object in a string: number → object id.
 - Samples without images leave the columns ``t<n>_image`` out.
 - Georeferenced scenes keep PNG bytes; their georeference is in the columns ``crs`` and ``transform``.
 
@@ -19,15 +21,25 @@ Names of shards hold their number, which only the end of a run knows. Encoded sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from changen_cli.core.checksums import HashingFile
 from changen_cli.core.files import atomic_path
 from changen_cli.core.types import ClassSchema, TimeSeries
-from changen_cli.writers.base import Row, Staging, check_sample, close_checksums, dump, event_row, metadata_row, unify
-from changen_cli.writers.images import change_image, encode_png
+from changen_cli.writers.base import (
+    Row,
+    Staging,
+    check_sample,
+    close_checksums,
+    dump,
+    event_row,
+    metadata_row,
+    object_names,
+    unify,
+)
+from changen_cli.writers.images import change_image, encode_plain, numbers_image
 
 if TYPE_CHECKING:
     import datasets
@@ -39,7 +51,10 @@ MAX_GROUP_ROWS = 100
 # Types of columns that may be empty throughout; all others are inferred from their values.
 _NULLABLE = {"gsd_m": "float64", "crs": "string", "transform": "float64 list"}
 _PIECES = "_pieces"
+_TEXTS = ("objects", "events")
 
+Encoded = tuple[str, bytes]
+"""Suffix and content of one image."""
 Piece = tuple[str, str, bytes]
 """Column, file name and content of one image."""
 
@@ -65,7 +80,8 @@ class ParquetWriter:
         self._staging.check_dates(sample)
         row = metadata_row(sample)
         events = dump([event_row(event, self.schema, sample.calendar) for event in sample.events])
-        pieces = [*_encode(sample), ("events", "", events.encode())]
+        texts = ("objects", object_names(sample)), ("events", events)
+        pieces = [*_encode(sample), *((name, "", text.encode()) for name, text in texts)]
         with atomic_path(self._blob(sample.id)) as partial, partial.open("wb") as file:
             for _, _, data in pieces:
                 file.write(data)
@@ -132,37 +148,54 @@ class ParquetWriter:
     def _load(self, row: Row, pieces: list[Any]) -> tuple[Row, int]:
         """Return the full row of one parked sample, images included, and its size in bytes."""
         with self._blob(row["image_name"]).open("rb") as file:
-            *images, events = ((name, path, file.read(length)) for name, path, length in pieces)
-        return fill_row(row, images, events[2].decode())
+            read = [(name, path, file.read(length)) for name, path, length in pieces]
+        texts = {name: data.decode() for name, _, data in read if name in _TEXTS}
+        return fill_row(row, [piece for piece in read if piece[0] not in _TEXTS], texts)
 
 
 def _encode(sample: TimeSeries) -> list[Piece]:
     changes = (change_image(change) for change in sample.change_masks)
-    arrays = (() if sample.images is None else sample.images, sample.masks, changes)
-    return image_pieces(sample.id, *([encode_png(array) for array in kind] for kind in arrays))
+    images = () if sample.images is None else sample.images
+    kinds = (images, sample.masks, numbers_image(sample.instances), changes)
+    return image_pieces(sample.id, *([encode_plain(array) for array in kind] for kind in kinds))
 
 
-def image_pieces(name: str, images: Sequence[bytes], masks: Sequence[bytes], changes: Sequence[bytes]) -> list[Piece]:
-    """Return (column, file name, PNG bytes) of every image of a sample; ``change_masks`` repeats.
+def image_pieces(
+    name: str,
+    images: Sequence[Encoded],
+    masks: Sequence[Encoded],
+    instances: Sequence[Encoded],
+    changes: Sequence[Encoded],
+) -> list[Piece]:
+    """Return (column, file name, content) of every image of a sample; ``change_masks`` repeats.
 
     Args:
         name: The sample's id.
-        images: Encoded images, one per date, or none.
-        masks: Encoded semantic masks, one per date.
-        changes: Encoded change masks, one per step.
+        images: Suffix and content, one per date, or none.
+        masks: Semantic masks, one per date.
+        instances: Instance masks, one per date, or none.
+        changes: Change masks, one per step.
     """
-    pieces = [(f"t{t + 1}_image", f"{name}_t{t}.png", data) for t, data in enumerate(images)]
-    pieces += [(f"t{t + 1}_mask", f"{name}_t{t}_mask.png", data) for t, data in enumerate(masks)]
-    pieces.append(("change_mask", f"{name}_t0_t1.png", changes[0]))
-    if len(masks) > 2:
-        pieces += [("change_masks", f"{name}_t{t}_t{t + 1}.png", data) for t, data in enumerate(changes)]
-    return pieces
+    pieces = [(f"t{t + 1}_image", f"{name}_t{t}.{suffix}", data) for t, (suffix, data) in enumerate(images)]
+    pieces += [(f"t{t + 1}_mask", f"{name}_t{t}_mask.{suffix}", data) for t, (suffix, data) in enumerate(masks)]
+    pieces += [
+        (f"t{t + 1}_instances", f"{name}_t{t}_instances.{suffix}", data) for t, (suffix, data) in enumerate(instances)
+    ]
+    steps = [(f"{name}_t{t}_t{t + 1}.{suffix}", data) for t, (suffix, data) in enumerate(changes)]
+    pieces.append(("change_mask", *steps[0]))
+    return pieces + [("change_masks", *step) for step in steps] if len(masks) > 2 else pieces
 
 
-def fill_row(row: Row, pieces: Iterable[Piece], events: str) -> tuple[Row, int]:
-    """Return the full row of one sample, images included, and its size in bytes."""
-    full: Row = {**row, "events": events}
-    total = len(events.encode())
+def fill_row(row: Row, pieces: Iterable[Piece], texts: Mapping[str, str]) -> tuple[Row, int]:
+    """Return the full row of one sample and its size in bytes.
+
+    Args:
+        row: Its metadata.
+        pieces: Its images.
+        texts: ``objects`` and ``events``, as JSON.
+    """
+    full: Row = {**row, **texts}
+    total = sum(len(text.encode()) for text in texts.values())
     for name, path, data in pieces:
         total += len(data)
         if name == "change_masks":
@@ -172,13 +205,14 @@ def fill_row(row: Row, pieces: Iterable[Piece], events: str) -> tuple[Row, int]:
     return full, total
 
 
-def shard_features(rows: Iterable[Row], dates: int, *, images: bool) -> datasets.Features:
+def shard_features(rows: Iterable[Row], dates: int, *, images: bool, instances: bool = True) -> datasets.Features:
     """Return the ``datasets`` features: images first, in the order readers of pairs expect.
 
     Args:
         rows: Metadata of all samples, all with the same keys; gone through once.
         dates: Dates of every sample.
         images: Whether the samples have images.
+        instances: Whether they have instance masks.
     """
     from datasets import Features, Image, List, Value
 
@@ -189,6 +223,8 @@ def shard_features(rows: Iterable[Row], dates: int, *, images: bool) -> datasets
     if dates > 2:
         columns |= {f"t{t}_{kind}": Image() for kind in kinds for t in range(3, dates + 1)}
         columns["change_masks"] = List(Image())
+    if instances:
+        columns |= {f"t{t}_instances": Image() for t in range(1, dates + 1)}
     for key, value in _first_values(rows).items():
         if key in columns:
             continue
@@ -197,7 +233,7 @@ def shard_features(rows: Iterable[Row], dates: int, *, images: bool) -> datasets
             columns[key] = List({name: Value(_kind(item)) for name, item in value[0].items()})
         else:
             columns[key] = List(Value(kind.removesuffix(" list"))) if kind.endswith(" list") else Value(kind)
-    columns["events"] = Value("string")
+    columns |= {name: Value("string") for name in _TEXTS}
     return Features(columns)
 
 
@@ -243,7 +279,7 @@ def write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets.
 
 
 def _holds_images(column: str) -> bool:
-    return column.startswith("change_mask") or column.endswith(("_image", "_mask"))
+    return column.startswith("change_mask") or column.endswith(("_image", "_mask", "_instances"))
 
 
 def read_events(text: str) -> list[Row]:

@@ -129,7 +129,7 @@ def test_change_masks_are_the_difference_of_the_masks() -> None:
     masks = np.zeros((3, 2, 2), np.uint8)
     masks[1:, 0, 1] = 1
     images = np.zeros((3, 2, 2, 3), np.uint8)
-    series = TimeSeries("a", Scene("s", "g", images[0]), 0, 0, images, masks, ())
+    series = TimeSeries("a", Scene("s", "g", images[0]), 0, 0, images, masks, np.zeros((3, 2, 2), np.int32), {}, ())
     assert series.change_masks.tolist() == [[[False, True], [False, False]], [[False, False], [False, False]]]
 
 

@@ -71,6 +71,9 @@ def test_every_change_is_one_event_and_every_object_is_accounted_for(seed: int, 
         assert len(now - set(alive)) == split
         assert set(alive) <= now
         alive = dict.fromkeys(now)
+    assert set(np.unique(series.instances)) - {0} <= set(series.objects)
+    assert len(set(series.objects.values())) == len(series.objects)
+    assert {name for event in series.events for name in event.split_into} <= set(series.objects.values())
 
 
 def bars(gap: int, length: int = 60) -> Scene:

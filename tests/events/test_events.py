@@ -160,6 +160,8 @@ def test_every_change_is_one_event(seed: int, binary: bool, kinds: str) -> None:
     scene = random_scene(seed, schema)
     series = run(scene, schema, seed, kinds=("create", "remove") if kinds == "both" else (kinds,))
     check(scene, schema, series)
+    assert set(np.unique(series.instances)) - {0} <= set(series.objects)
+    assert all(series.objects[event.instance] == event.object_id for event in series.events)
     assert kinds == "both" or {event.kind for event in series.events} <= {kinds}
 
 

@@ -52,6 +52,7 @@ def check(scene: Scene, schema: ClassSchema, series: MaskSeries) -> None:
             assert (old == ((inst_before == gone.instance) & (before == building))).all(), "the whole object leaves"
             assert not (inst_after == gone.instance).any()
             assert ((inst_after == here.instance) == new).all()
+            assert series.objects[gone.instance] == series.objects[here.instance] == gone.object_id
             assert not np.isin(before[new], [building, 255, *schema.forbidden_ids]).any(), "only free ground is covered"
             others = ((inst_before > 0) & ~new) | ((inst_after > 0) & (inst_after != here.instance))
             assert not (dilate(new, GAP) & others).any()

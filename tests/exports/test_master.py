@@ -28,6 +28,11 @@ def test_a_folder_is_read_as_it_was_written(name, suffix, made) -> None:
         assert np.array_equal(changes, sample.mask_arrays[1:] != sample.mask_arrays[:-1])
         assert sum(event["area_px"] for event in sample.events) == changes.sum()
         assert sample.images[0].array().shape == (128, 128, 3)
+        assert {stored.suffix for stored in sample.instances} == {suffix} and len(sample.instances) == dates
+        assert set(np.unique(sample.instance_arrays)) - {0} == set(sample.objects)
+        assert np.array_equal(sample.instance_arrays > 0, sample.mask_arrays == 1)
+        for event in sample.events:
+            assert sample.objects[event["instance"]] == event["object_id"]
 
 
 def test_parquet_gives_what_the_folder_gives(made) -> None:
@@ -37,12 +42,28 @@ def test_parquet_gives_what_the_folder_gives(made) -> None:
         assert {k: v for k, v in ours.row.items() if v is not None} == {
             k: v for k, v in theirs.row.items() if v is not None
         }
-        assert ours.events == theirs.events
-        for a, b in zip(
-            (*ours.images, *ours.masks, *ours.changes), (*theirs.images, *theirs.masks, *theirs.changes), strict=True
-        ):
+        assert ours.events == theirs.events and ours.objects == theirs.objects != {}
+        pixels = [(*s.images, *s.masks, *s.instances, *s.changes) for s in (ours, theirs)]
+        for a, b in zip(*pixels, strict=True):
             assert np.array_equal(a.array(), b.array())
     assert [row["image_name"] for row in parquet.rows()] == [row["image_name"] for row in folder.rows()]
+
+
+@pytest.mark.parametrize("name", ["building", "parquet"])
+def test_datasets_older_than_instance_masks_are_read(name, made, tmp_path) -> None:
+    import pyarrow.parquet as pq
+
+    copy = shutil.copytree(made(name), tmp_path / "copy")
+    for table in copy.glob("data/*.parquet"):
+        rows = pq.read_table(table)
+        pq.write_table(rows.drop_columns([c for c in rows.column_names if "instances" in c or c == "objects"]), table)
+    for table in copy.glob("train/metadata.jsonl"):
+        rows = [json.loads(line) for line in table.read_text().splitlines()]
+        kept = [{k: v for k, v in row.items() if "instance" not in k and k != "objects_file"} for row in rows]
+        table.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    for old, new in zip(open_master(copy).samples(), open_master(made(name)).samples(), strict=True):
+        assert (old.instances, old.objects) == ((), {})
+        assert old.row == new.row and old.events == new.events
 
 
 def test_a_run_without_images_has_none(made) -> None:

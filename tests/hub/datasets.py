@@ -27,10 +27,12 @@ def make_sample(number: int, dates: int = 2, side: int = 64, *, geo: bool = Fals
     rng = np.random.default_rng((seed, number))
     images = rng.integers(0, 256, (dates, side, side, 3), dtype=np.uint8)
     masks = np.zeros((dates, side, side), np.uint8)
+    instances = np.zeros(masks.shape, np.int32)
     events = []
     for t in range(1, dates):
         box = (8 * t, 4, 8 * t + 6, 14 + number % 9)
         masks[t:, box[0] : box[2], box[1] : box[3]] = 1
+        instances[t:, box[0] : box[2], box[1] : box[3]] = t
         area = (box[2] - box[0]) * (box[3] - box[1])
         polygon = (
             f"POLYGON (({box[1]} {box[0]}, {box[3]} {box[0]}, {box[3]} {box[2]}, {box[1]} {box[2]}, {box[1]} {box[0]}))"
@@ -44,8 +46,9 @@ def make_sample(number: int, dates: int = 2, side: int = 64, *, geo: bool = Fals
         transform=(0.5, 0.0, 330000.0 + number, 0.0, -0.5, 2780000.0) if geo else None,
     )  # fmt: skip
     return TimeSeries(
-        id=f"{scene.id}_v00", scene=scene, variant=0, seed=7, images=images, masks=masks, events=events, reports=[]
-    )
+        id=f"{scene.id}_v00", scene=scene, variant=0, seed=7, images=images, masks=masks, instances=instances,
+        objects={t: f"new{t}-0" for t in range(1, dates)}, events=events,
+    )  # fmt: skip
 
 
 def write_dataset(

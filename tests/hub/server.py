@@ -5,148 +5,24 @@ By hand: ``python -m tests.hub.server [PORT] [FOLDER]``, then ``HF_ENDPOINT=http
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
-import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from tests.hub.state import Entry, Fault, Hub, Refusal, Repo, listing
+import tests.hub.objects  # noqa: F401 - for its routes
+from tests.hub.handler import GIT, REPO, Handler, route
+from tests.hub.state import Entry, Hub, Refusal, Repo, listing
 
 _DATE = "2026-01-01T00:00:00.000Z"
-_REPO = r"(?P<kind>datasets|models)/(?P<repo>[^/]+/[^/]+)"
-_GIT = r"/(?:(?P<kind>datasets)/)?(?P<repo>[^/]+/[^/]+)"
-_BLOCK = 1 << 16
-
-Route = Callable[["Handler", dict[str, str]], None]
-ROUTES: list[tuple[str, re.Pattern[str], Route]] = []
-
-
-def route(method: str, pattern: str) -> Callable[[Route], Route]:
-    def add(function: Route) -> Route:
-        ROUTES.append((method, re.compile(pattern), function))
-        return function
-
-    return add
-
-
-class Cut(Exception):  # noqa: N818 - ordered, no accident
-    """The connection is to be cut."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-    hub: Hub
-    signature: str
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def _serve(self) -> None:
-        url = urlsplit(self.path)
-        self.query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        self.fault: Fault | None = self.hub.strike(f"{self.command} {unquote(self.path)}")
-        self.left = int(self.headers.get("Content-Length") or 0)
-        self.answered = False
-        try:
-            if self.headers.get("Transfer-Encoding"):
-                raise Refusal(411, "length required")
-            if self.fault and self.fault.status:
-                self.drain()
-                raise Refusal(self.fault.status, "made to fail")
-            for method, pattern, serve in ROUTES:
-                found = pattern.fullmatch(url.path)
-                if found and method in (self.command, "GET" if self.command == "HEAD" else ""):
-                    serve(self, {key: unquote(value or "") for key, value in found.groupdict().items()})
-                    return
-            self.drain()
-            raise Refusal(404, f"no such endpoint: {self.command} {url.path}")
-        except Refusal as refusal:
-            headers = {"X-Error-Message": refusal.message, **(self.fault.headers if self.fault else {})}
-            if refusal.code:
-                headers["X-Error-Code"] = refusal.code
-            self.drain()
-            self.answer({"error": refusal.message}, refusal.status, headers)
-        except (Cut, ConnectionError):
-            self.close_connection = True
-            with_linger = self.connection
-            with_linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-            with_linger.close()
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
-
-    # Requests
-
-    def blocks(self) -> Iterator[bytes]:
-        """The body, block by block; cut short where a fault says so."""
-        limit = self.fault.cut_after if self.fault else None
-        taken = 0
-        while self.left:
-            size = min(_BLOCK, self.left, *(() if limit is None else (max(1, limit - taken),)))
-            block = self.rfile.read(size)
-            if not block:
-                raise Cut
-            self.left -= len(block)
-            taken += len(block)
-            if limit is not None and taken >= limit:
-                self._hold()
-                raise Cut
-            yield block
-
-    def _hold(self) -> None:
-        if self.fault:
-            self.fault.reached.set()
-            if self.fault.go_on:
-                self.fault.go_on.wait(60)
-
-    def body(self) -> bytes:
-        return b"".join(self.blocks())
-
-    def json(self) -> Any:
-        return json.loads(self.body() or b"null")
-
-    def drain(self) -> None:
-        for _ in self.blocks():
-            pass
-
-    def user(self) -> Any:
-        header = self.headers.get("Authorization")
-        return self.hub.user(header.removeprefix("Bearer ") if header else None)
-
-    def repo(self, match: dict[str, str], *, write: bool = False) -> Repo:
-        kind = (match["kind"] or "models").removesuffix("s")
-        user = self.user()
-        if write and user is None:
-            raise Refusal(401, "Invalid username or password.")
-        return self.hub.open(kind, match["repo"], user, write=write)
-
-    # Answers
-
-    def answer(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        content = b"" if value is None else json.dumps(value).encode()
-        self.send(content, status, {"Content-Type": "application/json", **(headers or {})})
-
-    def send(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        if self.fault and self.fault.answer_lost:
-            raise Cut
-        self.send_response(status)
-        for key, text in {"Content-Length": str(len(content)), **(headers or {})}.items():
-            self.send_header(key, " ".join(text.split()))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
-        self.wfile.flush()
 
 
 @route("GET", "/api/whoami-v2")
@@ -206,12 +82,12 @@ def describe(repo: Repo, revision: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@route("GET", f"/api/{_REPO}(?:/revision/(?P<rev>[^/]+))?")
+@route("GET", f"/api/{REPO}(?:/revision/(?P<rev>[^/]+))?")
 def info(http: Handler, match: dict[str, str]) -> None:
     http.answer(describe(http.repo(match), match["rev"] or "main"))
 
 
-@route("GET", f"/api/{_REPO}/tree/(?P<rev>[^/]+)(?:/(?P<folder>.+))?")
+@route("GET", f"/api/{REPO}/tree/(?P<rev>[^/]+)(?:/(?P<folder>.+))?")
 def tree(http: Handler, match: dict[str, str]) -> None:
     rows = listing(
         http.repo(match).tree(match["rev"]), match["folder"], recursive=http.query.get("recursive") == "true"
@@ -228,13 +104,13 @@ def tree(http: Handler, match: dict[str, str]) -> None:
     http.answer(found[at : at + page], headers=headers)
 
 
-@route("GET", f"/api/{_REPO}/auth-check(?P<write>/write)?")
+@route("GET", f"/api/{REPO}/auth-check(?P<write>/write)?")
 def auth_check(http: Handler, match: dict[str, str]) -> None:
     http.repo(match, write=bool(match["write"]))
     http.answer(None)
 
 
-@route("POST", f"/api/{_REPO}/paths-info/(?P<rev>[^/]+)")
+@route("POST", f"/api/{REPO}/paths-info/(?P<rev>[^/]+)")
 def paths_info(http: Handler, match: dict[str, str]) -> None:
     text = http.body().decode()
     paths = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text).get("paths", [])
@@ -243,7 +119,7 @@ def paths_info(http: Handler, match: dict[str, str]) -> None:
     http.answer([rows[path] for path in paths if path in rows])
 
 
-@route("GET", f"/api/{_REPO}/refs")
+@route("GET", f"/api/{REPO}/refs")
 def refs(http: Handler, match: dict[str, str]) -> None:
     rows = http.repo(match).refs.items()
     branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": c} for n, c in rows if not n.startswith("refs/")]
@@ -251,7 +127,7 @@ def refs(http: Handler, match: dict[str, str]) -> None:
     http.answer({"branches": branches, "converts": [], "tags": [], "pullRequests": asked})
 
 
-@route("POST", f"/api/{_REPO}/branch/(?P<rev>[^/]+)")
+@route("POST", f"/api/{REPO}/branch/(?P<rev>[^/]+)")
 def branch(http: Handler, match: dict[str, str]) -> None:
     asked = http.json() or {}
     repo = http.repo(match, write=True)
@@ -263,7 +139,7 @@ def branch(http: Handler, match: dict[str, str]) -> None:
     http.answer(None)
 
 
-@route("POST", f"/api/{_REPO}/preupload/(?P<rev>[^/]+)")
+@route("POST", f"/api/{REPO}/preupload/(?P<rev>[^/]+)")
 def preupload(http: Handler, match: dict[str, str]) -> None:
     asked = http.json()
     repo = http.repo(match, write=not http.query.get("create_pr"))
@@ -277,95 +153,7 @@ def preupload(http: Handler, match: dict[str, str]) -> None:
     http.answer({"files": rows})
 
 
-@route("POST", f"{_GIT}\\.git/info/lfs/objects/batch")
-def batch(http: Handler, match: dict[str, str]) -> None:
-    asked = http.json()
-    http.repo(match, write="ref" in asked)
-    hub = http.hub
-    objects = []
-    for item in asked["objects"]:
-        sha256, size = item["oid"], item["size"]
-        if hub.has(sha256, size):
-            objects.append({"oid": sha256, "size": size})
-            continue
-        href = f"{http.server.url}/lfs/{sha256}?size={size}&signature={http.signature}"
-        upload: dict[str, Any] = {"href": href}
-        if size > hub.part_bytes:
-            count = -(-size // hub.part_bytes)
-            header = {f"{i + 1:05d}": f"{href}&part={i + 1}" for i in range(count)}
-            upload["header"] = {"chunk_size": str(hub.part_bytes), **header}
-        verify = {"href": f"{http.server.url}/lfs/verify"}
-        objects.append({"oid": sha256, "size": size, "actions": {"upload": upload, "verify": verify}})
-    http.answer({"transfer": "multipart" if hub.part_bytes < 1 << 40 else "basic", "objects": objects})
-
-
-def signed(http: Handler) -> None:
-    if http.query.get("signature") != http.signature:
-        raise Refusal(403, "Request has expired")
-    if http.headers.get("Authorization"):
-        raise Refusal(400, "Only one auth mechanism allowed: a signed address takes no token")
-
-
-def receive(http: Handler, key: str) -> tuple[Path, str]:
-    digest = hashlib.sha256()
-    path = http.hub.folder / f".{key}-{secrets.token_hex(4)}"
-    try:
-        with path.open("wb") as file:
-            for block in http.blocks():
-                digest.update(block)
-                file.write(block)
-    except BaseException:
-        path.unlink()
-        raise
-    return path, digest.hexdigest()
-
-
-@route("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})")
-def put(http: Handler, match: dict[str, str]) -> None:
-    signed(http)
-    sha256, part = match["oid"], http.query.get("part")
-    with http.hub.lock:
-        http.hub.started[sha256] += part in (None, "1")
-    path, digest = receive(http, sha256)
-    if part:
-        path.replace(http.hub.folder / f"{sha256}.part{int(part):05d}")
-        http.hub.parts[sha256, int(part)] = digest
-        http.answer(None, headers={"ETag": f'"{digest}"'})
-        return
-    http.hub.store(sha256, path, digest, int(http.query["size"]))
-    http.answer(None, headers={"ETag": f'"{digest}"'})
-
-
-@route("POST", r"/lfs/(?P<oid>[0-9a-f]{64})")
-def complete(http: Handler, match: dict[str, str]) -> None:
-    signed(http)
-    sha256, named = match["oid"], http.json()["parts"]
-    whole = http.hub.folder / f".{sha256}-whole"
-    digest = hashlib.sha256()
-    with whole.open("wb") as file:
-        for number, part in enumerate(named, 1):
-            if part["etag"].strip('"') != http.hub.parts.get((sha256, number)):
-                raise Refusal(400, f"part {number} is not what was received")
-            path = http.hub.folder / f"{sha256}.part{number:05d}"
-            content = path.read_bytes()
-            path.unlink()
-            digest.update(content)
-            file.write(content)
-    http.hub.store(sha256, whole, digest.hexdigest(), int(http.query["size"]))
-    http.answer({})
-
-
-@route("POST", "/lfs/verify")
-def verify(http: Handler, match: dict[str, str]) -> None:
-    asked = http.json()
-    if http.user() is None:
-        raise Refusal(401, "Invalid username or password.")
-    if not http.hub.has(asked["oid"], asked["size"]):
-        raise Refusal(404, "object not found")
-    http.answer({})
-
-
-@route("POST", f"/api/{_REPO}/commit/(?P<rev>[^/]+)")
+@route("POST", f"/api/{REPO}/commit/(?P<rev>[^/]+)")
 def commit(http: Handler, match: dict[str, str]) -> None:
     lines = [json.loads(line) for line in http.body().splitlines()]
     create_pr = bool(http.query.get("create_pr"))
@@ -379,7 +167,7 @@ def commit(http: Handler, match: dict[str, str]) -> None:
     http.answer({"success": True, "commitOid": done["commit"], "commitUrl": f"{base}/commit/{done['commit']}", **asked})
 
 
-@route("GET", f"{_GIT}/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
+@route("GET", f"{GIT}/resolve/(?P<rev>[^/]+)/(?P<path>.+)")
 def resolve(http: Handler, match: dict[str, str]) -> None:
     repo = http.repo(match)
     commit_id = repo.resolve(match["rev"])

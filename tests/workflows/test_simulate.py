@@ -43,8 +43,10 @@ def test_masks_are_those_of_generate(layout, events, request, tmp_path, make_rec
     recipe = make_recipe(source, events=events, synthesis={"strength": 0}, variants=2)
     whole, masks = both(recipe, tmp_path)
     assert {path.name for path in masks.iterdir()} == {path.name for path in whole.iterdir()}
-    assert {path.name for path in (masks / "train").iterdir()} == {"masks", "changes", "events", "metadata.jsonl"}
-    for kind in ("masks", "changes", "events"):
+    assert {path.name for path in (masks / "train").iterdir()} == {
+        "masks", "instances", "changes", "objects", "events", "metadata.jsonl",
+    }  # fmt: skip
+    for kind in ("masks", "instances", "changes", "objects", "events"):
         made = tree(masks / "train" / kind)
         assert made and made == tree(whole / "train" / kind)
     assert tree(masks)["classes.json"] == tree(whole)["classes.json"]
@@ -93,7 +95,7 @@ def test_loads_with_datasets(layout, pairs_tree, tmp_path, make_recipe) -> None:
     if layout == "parquet":
         assert data.column_names[:4] == ["t1_mask", "t2_mask", "change_mask", "image_name"]
     pictures = {name for name, feature in data.features.items() if isinstance(feature, Image)}
-    assert pictures == {"t1_mask", "t2_mask", "t3_mask", "change_mask"}
+    assert pictures == {f"t{t}_{kind}" for t in (1, 2, 3) for kind in ("mask", "instances")} | {"change_mask"}
     for row, full in zip(data, complete, strict=True):
         for name in pictures:
             assert (row[name] == full[name]).all()

@@ -62,10 +62,15 @@ def make() -> Callable[..., TimeSeries]:
             np.zeros((12, 12), bool), 0.0, 0.5,
         )  # fmt: skip
         placement = Placement(exemplar, np.eye(2, 3), np.pi / 2, 1.25, True)
+        masks[:, 52:60, 40:60] = 1
+        instances = np.zeros(masks.shape, np.int32)
+        instances[:, 52:60, 40:60] = 7
+        objects = {7: "old"} | {t: f"obj-{t - 1}" for t in range(1, dates, 2)}
         events = []
         for t in range(1, dates):
             masks[t] = masks[t - 1]
             create = t % 2 == 1
+            instances[t, 10:20, 30 : 40 + number] = t if create else 0
             masks[t, 10:20, 30 : 40 + number] = 1 if create else 0
             events.append(_event(masks[t] != masks[t - 1], t - 1, create, placement if create else None))
         scene = Scene(
@@ -75,7 +80,8 @@ def make() -> Callable[..., TimeSeries]:
         )  # fmt: skip
         reports = [StepReport(t, 0.05, 0.04, False, "short") for t in range(dates - 1)]
         return TimeSeries(
-            id=f"scene{number}_v0", scene=scene, variant=0, seed=7, images=images, masks=masks, events=events,
+            id=f"scene{number}_v0", scene=scene, variant=0, seed=7, images=images, masks=masks, instances=instances,
+            objects=objects, events=events,
             reports=reports, split=split, info={"mean_shift": 0.5} if info is None else info,
         )  # fmt: skip
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from changen_cli.writers import folder as folder_module
 from changen_cli.writers.card import write_card
 from changen_cli.writers.folder import FolderWriter
 
@@ -36,6 +35,10 @@ def test_pixels_events_and_rows_come_back(make, schema, tmp_path):
     for t in range(3):
         np.testing.assert_array_equal(read(f"images/scene1_v0_t{t}.png"), sample.images[t])
         np.testing.assert_array_equal(read(f"masks/scene1_v0_t{t}.png"), sample.masks[t])
+        numbers = read(f"instances/scene1_v0_t{t}.png")
+        assert numbers.dtype == np.uint16
+        np.testing.assert_array_equal(numbers, sample.instances[t])
+    assert json.loads((train / "objects/scene1_v0.json").read_text()) == {"1": "obj-0", "7": "old"}
     for t in range(2):
         change = read(f"changes/scene1_v0_t{t}_t{t + 1}.png")
         assert set(np.unique(change)) == {0, 255}
@@ -47,7 +50,8 @@ def test_pixels_events_and_rows_come_back(make, schema, tmp_path):
     assert row["t3_image_file_name"] == "images/scene1_v0_t2.png"
     assert row["change_file_names"] == ["changes/scene1_v0_t0_t1.png", "changes/scene1_v0_t1_t2.png"]
     assert row["event_count"] == 2
-    expected = 3 + 3 + 2 + 1 + 1 + 1
+    assert row["t3_instances_file_name"] == row["instance_file_names"][2] == "instances/scene1_v0_t2.png"
+    expected = 3 + 3 + 3 + 2 + 1 + 1 + 1 + 1
     assert len(files(tmp_path)) == expected
 
 
@@ -118,7 +122,8 @@ def test_two_dates_give_the_pair_columns(make, schema, tmp_path):
     write_all(tmp_path, schema, [make()])
     row = json.loads((tmp_path / "train/metadata.jsonl").read_text())
     assert [k for k in row if "file_name" in k] == [
-        "t1_image_file_name", "t2_image_file_name", "t1_mask_file_name", "t2_mask_file_name", "change_mask_file_name",
+        "t1_image_file_name", "t2_image_file_name", "t1_mask_file_name", "t2_mask_file_name",
+        "t1_instances_file_name", "t2_instances_file_name", "change_mask_file_name",
     ]  # fmt: skip
 
 
@@ -129,7 +134,7 @@ def test_neither_order_nor_a_restart_changes_a_byte(make, schema, tmp_path, geo)
     FolderWriter(tmp_path / "b", schema).write(samples[2])
     write_all(tmp_path / "b", schema, [samples[1], samples[0]])
     a, b = files(tmp_path / "a"), files(tmp_path / "b")
-    assert a == b and len(a) == 3 * 6 + 2
+    assert a == b and len(a) == 3 * 9 + 2
     names = [json.loads(line)["image_name"] for line in a["train/metadata.jsonl"].decode().splitlines()]
     assert names == ["scene0_v0", "scene1_v0", "scene2_v0"]
 
@@ -149,6 +154,7 @@ def test_geotiff_keeps_crs_transform_and_pixels(make, schema, tmp_path):
     arrays = {
         "images/scene1_v0_t1": np.moveaxis(sample.images[1], 2, 0),
         "masks/scene1_v0_t1": sample.masks[1][None],
+        "instances/scene1_v0_t1": sample.instances[1][None],
         "changes/scene1_v0_t0_t1": sample.change_masks[:1].astype(np.uint8) * 255,
     }
     for name, expected in arrays.items():
@@ -159,7 +165,8 @@ def test_geotiff_keeps_crs_transform_and_pixels(make, schema, tmp_path):
             assert source.nodata == (255 if name.startswith("masks") else None)
             assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
             np.testing.assert_array_equal(source.read(), expected)
-    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".tif", ".jsonl", ".sha256"}
+            assert source.dtypes == ("uint16" if name.startswith("instances") else "uint8",) * source.count
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".tif", ".jsonl", ".json", ".sha256"}
 
 
 def test_a_failure_midway_leaves_nothing_of_the_sample(make, schema, tmp_path, monkeypatch):
@@ -167,14 +174,10 @@ def test_a_failure_midway_leaves_nothing_of_the_sample(make, schema, tmp_path, m
     writer.write(make(0))
     before = files(tmp_path)
 
-    real = folder_module.atomic_path
+    def fail(sample_id, row, digests):
+        raise OSError("disk full")
 
-    def fail(path):
-        if path.suffix == ".jsonl":
-            raise OSError("disk full")
-        return real(path)
-
-    monkeypatch.setattr(folder_module, "atomic_path", fail)
+    monkeypatch.setattr(writer._staging, "put", fail)
     with pytest.raises(OSError, match="disk full"):
         writer.write(make(1))
     assert files(tmp_path) == before and writer.finished() == {"scene0_v0"}
@@ -206,12 +209,37 @@ def test_datasets_opens_the_folder_by_builder_and_by_card(make, schema, tmp_path
         for t in range(dates):
             _same(row[f"t{t + 1}_image"], sample.images[t])
             _same(row[f"t{t + 1}_mask"], sample.masks[t])
+            _same(row[f"t{t + 1}_instances"], sample.instances[t])
         _same(row["change_mask"], sample.change_masks[0] * np.uint8(255))
         if dates > 2:
             assert len(row["image"]) == len(row["mask"]) == dates
             _same(row["image"][2], sample.images[2])
             _same(row["mask"][2], sample.masks[2])
+            _same(row["instance"][2], sample.instances[2])
             _same(row["change"][1], sample.change_masks[1] * np.uint8(255))
+
+
+@pytest.mark.parametrize("geo", [False, True])
+@pytest.mark.parametrize("layout", ["folder", "parquet"])
+def test_numbers_beyond_16_bits_are_kept(make, schema, tmp_path, offline, layout, geo):
+    """PNG has no 32-bit samples: the instance masks of such a series are TIFF."""
+    from datasets import load_dataset
+
+    from changen_cli.writers import open_writer
+
+    sample = make(1, dates=3, geo=geo)
+    instances = np.where(sample.instances == 7, 70_000, sample.instances).astype(np.int32)
+    sample = dataclasses.replace(sample, instances=instances, objects={70_000: "old", 1: "obj-0"})
+    writer = open_writer(layout, tmp_path, schema)
+    writer.write(sample)
+    writer.close()
+    write_card(tmp_path, {"layout": layout, "splits": {"train": 1}, "dates": 3})
+    row = load_dataset(str(tmp_path), split="train").with_format("numpy")[0]
+    for t in range(3):
+        _same(row[f"t{t + 1}_instances"], instances[t])
+    if layout == "folder":
+        assert {path.suffix for path in (tmp_path / "train/instances").iterdir()} == {".tif"}
+        assert {path.suffix for path in (tmp_path / "train/masks").iterdir()} == {".tif" if geo else ".png"}
 
 
 def test_splits_with_and_without_georeference_still_load(make, schema, tmp_path, offline):

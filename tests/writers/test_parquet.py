@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -66,6 +67,7 @@ def test_readable_as_torchange_reads_it(make, schema, tmp_path, offline):
         np.testing.assert_array_equal(example["t2_mask"], sample.masks[1])
         assert set(np.unique(example["change_mask"])) == {0, 255}
         np.testing.assert_array_equal(example["change_mask"] > 0, example["t1_mask"] != example["t2_mask"])
+        np.testing.assert_array_equal(example["t2_instances"], sample.instances[1])
     plain = load_dataset(str(tmp_path), split="train")
     assert [row["crs"] for row in plain] == [None, "EPSG:3857", None]
     assert plain[1]["transform"] == [0.5, 0.0, 9_519_926.0, 0.0, -0.5, 3_202_940.0]
@@ -85,6 +87,8 @@ def test_longer_series_add_dates_and_a_list_of_change_masks(make, schema, tmp_pa
     row = data[0]
     np.testing.assert_array_equal(np.asarray(row["t4_image"]), sample.images[3])
     np.testing.assert_array_equal(np.asarray(row["t3_mask"]), sample.masks[2])
+    np.testing.assert_array_equal(np.asarray(row["t4_instances"]), sample.instances[3])
+    assert json.loads(row["objects"]) == {"1": "obj-0", "3": "obj-2", "7": "old"}
     np.testing.assert_array_equal(np.asarray(row["change_mask"]) > 0, sample.change_masks[0])
     np.testing.assert_array_equal(np.stack([np.asarray(c) for c in row["change_masks"]]) > 0, sample.change_masks)
 
