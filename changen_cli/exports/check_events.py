@@ -11,7 +11,10 @@ from changen_cli.core.types import BoolArray, Box, EventKind, UInt8Array
 from changen_cli.exports.master import Row
 from changen_cli.exports.polygons import fill_polygon
 
-_KEYS = ("object_id", "kind", "from_class", "to_class", "from_name", "to_name", "bbox", "area_px", "polygon")
+_KEYS = {
+    "object_id": str, "instance": int, "kind": str, "from_class": int, "to_class": int,
+    "from_name": str, "to_name": str, "bbox": list, "area_px": int, "polygon": str,
+}  # fmt: skip
 
 
 def check_step(
@@ -33,9 +36,9 @@ def check_step(
     covered = np.zeros(before.shape, np.uint8)
     for number, event in events:
         label = f"event {number} ({event.get('object_id')})"
-        wrong = [key for key in _KEYS if key not in event]
+        wrong = misfits(event)
         if wrong:
-            yield f"{label} has no {wrong[0]}"
+            yield f"{label}: {wrong[0]} is {event.get(wrong[0])!r}"
             continue
         yield from (f"{label}: {message}" for message in _names(event, names, calendar))
         try:
@@ -58,6 +61,11 @@ def check_step(
             yield f"{int(count)} {what}"
 
 
+def misfits(event: Row) -> list[str]:
+    """Keys of an event that are missing or of another type than they should be."""
+    return [key for key, kind in _KEYS.items() if type(event.get(key)) is not kind]
+
+
 def _names(event: Row, names: Sequence[str], calendar: Sequence[str]) -> Iterator[str]:
     """Kind, classes and dates mean something."""
     if event["kind"] not in get_args(EventKind):
@@ -66,7 +74,7 @@ def _names(event: Row, names: Sequence[str], calendar: Sequence[str]) -> Iterato
         index, name = event[f"{side}_class"], event[f"{side}_name"]
         if not names:
             continue
-        if not isinstance(index, int) or not 0 <= index < len(names):
+        if not 0 <= index < len(names):
             yield f"{side}_class {index} is not in classes.json"
         elif names[index] != name:
             yield f"{side}_class {index} is {names[index]}, not {name}"
@@ -78,7 +86,7 @@ def _names(event: Row, names: Sequence[str], calendar: Sequence[str]) -> Iterato
 def _figures(event: Row, shape: BoolArray, box: Box, before: UInt8Array, after: UInt8Array) -> Iterator[str]:
     """Box, area and classes are those of the pixels inside the polygon."""
     rows, cols = slice(box[0], box[2]), slice(box[1], box[3])
-    if list(event["bbox"]) != list(box):
+    if event["bbox"] != list(box):
         yield f"bbox {event['bbox']}, the polygon has {list(box)}"
     area = int(shape.sum())
     if event["area_px"] != area:

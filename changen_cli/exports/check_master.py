@@ -15,6 +15,7 @@ from changen_cli.core.errors import OutputError
 from changen_cli.core.files import sha256
 from changen_cli.core.manifest import FILE_NAME as MANIFEST
 from changen_cli.core.manifest import Manifest, read_manifest
+from changen_cli.core.types import IGNORE
 from changen_cli.exports.check_sample import AGAIN, Opened, Rules, SampleCheck, check_row
 from changen_cli.exports.check_tables import FOLDERS, Table, open_tables
 from changen_cli.exports.findings import Finding
@@ -91,6 +92,8 @@ class _Check:
             yield Finding("classes.json", f"is no class table: {error!r}", AGAIN)
         else:
             self._names = tuple(name for _, name in rows)
+            if table.get("ignore_index") != IGNORE:
+                yield Finding("classes.json", f"ignore_index is {table.get('ignore_index')}, masks use {IGNORE}", AGAIN)
             if [index for index, _ in rows] != list(range(len(rows))):
                 yield Finding("classes.json", "ids do not run from 0 upwards", AGAIN)
             if self._manifest and list(self._names) != self._manifest.source.get("classes"):
@@ -104,6 +107,7 @@ class _Check:
             steps + 1 if isinstance(steps, int) else None,
             tuple(events.get("dates") or ()),
             self._manifest.images if self._manifest else True,
+            self._manifest.recipe.get("seed") if self._manifest else None,
         )
 
     def samples(self) -> Iterator[Finding]:

@@ -20,6 +20,8 @@ from changen_cli.exports.check_objects import check_instances, nameless, parse_o
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.master import Row, Stored
 
+MAX_DATES = 65
+"""Dates of the longest series a recipe can ask for."""
 _ROUNDED = 1e-8
 _MODES = {"8-bit RGB": ("RGB",), "one band of 8 bits": ("L",), "one band of 16 or 32 bits": ("I;16", "I")}
 _RGB, _BAND, _NUMBERS = _MODES
@@ -39,12 +41,14 @@ class Rules:
         dates: Dates of a series; None where the manifest does not say.
         calendar: Its calendar dates, if it has any.
         images: Whether there are images.
+        seed: Seed of the run; None where the manifest does not say.
     """
 
     names: tuple[str, ...]
     dates: int | None
     calendar: tuple[str, ...]
     images: bool
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,10 @@ def check_row(row: Row, table: str, rules: Rules) -> Generator[Finding, None, bo
             yield Finding(table, f"{name}: column {column} is {row.get(column)!r}", AGAIN)
             return False
     dates = row["dates"]
+    if not 1 < dates <= MAX_DATES or rules.dates not in (None, dates):
+        yield Finding(table, f"{name}: {dates} dates, the manifest says {rules.dates}", AGAIN)
+        return False
     for wrong, message in (
-        (rules.dates not in (None, dates), f"{dates} dates, the manifest says {rules.dates}"),
         (
             name != f"{row['scene_id']}_v{row['variant']:02d}",
             f"not named after scene {row['scene_id']} and variant {row['variant']}",
@@ -121,14 +127,35 @@ def check_row(row: Row, table: str, rules: Rules) -> Generator[Finding, None, bo
             (row.get("crs") is None) != (row.get("transform") is None),
             "crs and transform belong together, one is missing",
         ),
+        (rules.seed not in (None, row.get("seed")), f"seed {row.get('seed')}, the manifest says {rules.seed}"),
+        (row.get("negative") is True and row["event_count"] > 0, "nothing was to change, but there are events"),
     ):
         if wrong:
             yield Finding(table, f"{name}: {message}", AGAIN)
+    if not _is_georeference(row.get("crs"), row.get("transform")):
+        where = f"crs {row.get('crs')!r} and transform {row.get('transform')!r}"
+        yield Finding(table, f"{name}: {where} mean nothing", AGAIN)
+        return False
     if len(row["changed_fraction"]) != dates - 1:
         shares = len(row["changed_fraction"])
         yield Finding(table, f"{name}: changed_fraction has {shares} values for {dates} dates", AGAIN)
         return False
-    return bool(dates > 1)
+    return True
+
+
+def _is_georeference(crs: Any, transform: Any) -> bool:
+    """Whether both are well-formed, each of them where it is given."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    if crs is not None:
+        try:
+            CRS.from_user_input(crs)
+        except CRSError:
+            return False
+    if transform is None:
+        return True
+    return isinstance(transform, list) and len(transform) == 6 and all(type(v) in (int, float) for v in transform)
 
 
 class SampleCheck:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
-from changen_cli.exports.check_sample import AGAIN, Opened, Part, Rules
+from changen_cli.exports.check_sample import AGAIN, MAX_DATES, Opened, Part, Rules
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.master import Row, Stored
 
@@ -77,8 +77,7 @@ class FolderTable:
 
     def _open(self, row: Row, rules: Rules) -> Opened:
         """Name the files of a sample as the writer does; those a row names otherwise are missing."""
-        dates, name = row.get("dates"), str(row.get("image_name"))
-        count = dates if isinstance(dates, int) else 0
+        count, name = _dates(row), str(row.get("image_name"))
         suffix = "png" if row.get("crs") is None or row.get("transform") is None else "tif"
 
         def part(column: str, file: str, label: str) -> Part:
@@ -106,6 +105,11 @@ class FolderTable:
                 file = f"instances/{name}_t{t}.{there if there == 'tif' else suffix}"
                 numbers.append(part(f"t{t + 1}_instances", file, f"instance mask of date {t}"))
         log, names = f"events/{name}.jsonl", f"objects/{name}.json"
+        # A row that names another file has none.
+        texts = [
+            self._text(file) if row.get(key) == file else None
+            for key, file in (("events_file", log), ("objects_file", names))
+        ]
         return Opened(
             self.name,
             row,
@@ -113,10 +117,10 @@ class FolderTable:
             masks,
             changes,
             f"{self.split}/{log}",
-            self._text(log),
+            texts[0],
             numbers,
             f"{self.split}/{names}",
-            self._text(names),
+            texts[1],
         )
 
     def _text(self, name: str) -> str | None:
@@ -175,8 +179,7 @@ class ShardTable:
                 yield Finding(f"data/{name}", "is missing; the others say it belongs to them", AGAIN)
 
     def _open(self, cells: Row, rules: Rules) -> Opened:
-        dates, name = cells.get("dates"), str(cells.get("image_name"))
-        count = dates if isinstance(dates, int) else 0
+        count, name = _dates(cells), str(cells.get("image_name"))
 
         def part(column: str, cell: Row | None) -> Part:
             data = (cell or {}).get("bytes")
@@ -204,6 +207,12 @@ class ShardTable:
     def strays(self, expected: Expected) -> Iterator[Finding]:
         """Files among the shards are no stray: readers take only ``*.parquet``, which are checked."""
         yield from ()
+
+
+def _dates(row: Row) -> int:
+    """Dates of a row; 0 for what cannot be a number of dates, which the check of the row tells."""
+    dates = row.get("dates")
+    return dates if isinstance(dates, int) and 0 <= dates <= MAX_DATES else 0
 
 
 def _first(folder: Path, names: list[str]) -> str:

@@ -209,7 +209,7 @@ DEFECTS: dict[str, tuple[str, Callable[[Path], str], str]] = {
     "event areas before": ("building", lambda o: edit_events(o, lambda e: e[0].update(from_areas_px={})), "from_areas_px {}"),
     "event kind": ("building", lambda o: edit_events(o, lambda e: e[0].update(kind="vanish")), "'vanish' is no kind"),
     "event step": ("building", lambda o: edit_events(o, lambda e: e[0].update(step=7)), "no step 7"),
-    "event key": ("building", lambda o: edit_events(o, lambda e: e[0].pop("polygon") and None), "has no polygon"),
+    "event key": ("building", lambda o: edit_events(o, lambda e: e[0].pop("polygon") and None), "polygon is None"),
     "event dates": ("georeferenced", lambda o: edit_events(o, lambda e: e[0].update(date_from="1999")), "dates ['1999'"),
     "event log no JSON": ("building", lambda o: write(o, f"train/events/{sample(o)}.jsonl", b"{\n"), "is no JSON"),
     "changed share": ("building", lambda o: edit_rows(o, lambda r: r[0].update(changed_fraction=[0.5, 0.5])), "changed_fraction of step 0 is 0.5"),
@@ -288,6 +288,25 @@ def test_every_planted_defect_is_found_and_its_file_named(defect, made, tmp_path
     assert all(finding.fix or finding.file == "manifest.json" for finding in findings)
     # What is sound is not blamed: only the file, and those that rest on it.
     assert len(findings) <= 40
+
+
+@pytest.mark.parametrize("odd", [None, [["x"]], 10**9])
+@pytest.mark.parametrize("where", ["row", "event", "manifest", "classes"])
+def test_nothing_odd_stops_the_check(where, odd, made, tmp_path) -> None:
+    """Whatever a file holds, it is a finding, or of no consequence, never a failure."""
+    out = tmp_path / "out"
+    shutil.copytree(made("pairs"), out)
+    edit_rows(out, lambda rows: rows[:1])
+    name = {
+        "row": "train/metadata.jsonl", "event": f"train/events/{sample(out)}.jsonl",
+        "manifest": "manifest.json", "classes": "classes.json",
+    }[where]  # fmt: skip
+    text = (out / name).read_text()
+    first, *others = [text] if name.endswith(".json") else text.splitlines()
+    for key in json.loads(first):
+        (out / name).write_text("\n".join([json.dumps(json.loads(first) | {key: odd}), *others]) + "\n")
+        findings = list(check_master(out))
+        assert any(finding.file == name for finding in findings), key
 
 
 def test_a_folder_made_before_there_were_checksums_is_only_warned_about(made, tmp_path) -> None:
