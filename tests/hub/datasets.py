@@ -70,7 +70,12 @@ def write_dataset(
     }
     manifest = new_manifest(
         build_recipe(
-            {"source": {"input": str(out.parent / "in")}, "output": {"path": str(out)}, "events": {"steps": steps}}
+            {
+                "source": {"input": str(out.parent / "in")},
+                "output": {"path": str(out)},
+                "events": {"steps": steps},
+                "seed": 7,
+            }
         ),
         source=source,
     )
