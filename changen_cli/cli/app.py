@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from changen_cli import __version__
-from changen_cli.cli import export, generate, inspect, models, preview, simulate, train, transitions, validate
+from changen_cli.cli import export, generate, inspect, models, preview, push, simulate, train, transitions, validate
 from changen_cli.cli.common import result, say
 from changen_cli.core.errors import ChangenError
 
@@ -74,6 +74,8 @@ app.command(name="export")(export.export)
 app.command(name="validate")(validate.validate)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
+app.command(name="push-to-hub")(push.push_to_hub)
+app.command(name="push-model")(push.push_model)
 app.add_typer(models.app, name="models")
 app.add_typer(transitions.app, name="transitions")
 

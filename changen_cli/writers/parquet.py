@@ -21,7 +21,7 @@ Names of shards hold their number, which only the end of a run knows. Encoded sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ from changen_cli.writers.base import (
     object_names,
     unify,
 )
-from changen_cli.writers.images import change_image, encode_plain, encode_png, numbers_image
+from changen_cli.writers.images import change_image, encode_plain, numbers_image
 
 if TYPE_CHECKING:
     import datasets
@@ -52,6 +52,11 @@ MAX_GROUP_ROWS = 100
 _NULLABLE = {"gsd_m": "float64", "crs": "string", "transform": "float64 list"}
 _PIECES = "_pieces"
 _TEXTS = ("objects", "events")
+
+Encoded = tuple[str, bytes]
+"""Suffix and content of one image."""
+Piece = tuple[str, str, bytes]
+"""Column, file name and content of one image."""
 
 
 class ParquetWriter:
@@ -97,7 +102,7 @@ class ParquetWriter:
         rows = unify(staged)
         dates = int(rows[0]["dates"])
         columns = {name for name, _, _ in next(iter(pieces.values()))}
-        features = _features(rows, dates, images="t1_image" in columns)
+        features = shard_features(rows, dates, images="t1_image" in columns)
         shards: list[tuple[Path, list[Row]]] = []
         for split in sorted({row["split"] for row in rows}):
             parts = self._cut([row for row in rows if row["split"] == split], pieces)
@@ -110,7 +115,7 @@ class ParquetWriter:
         for final, part in shards:
             parked = self._staging.folder / "shards" / final.name
             with atomic_path(parked) as partial:
-                value = _write_shard(partial, (self._load(row, pieces[row["image_name"]]) for row in part), features)
+                value = write_shard(partial, (self._load(row, pieces[row["image_name"]]) for row in part), features)
             ready.append((parked, final))
             digests.append((final, value))
         (self.out / "data").mkdir(parents=True, exist_ok=True)
@@ -142,39 +147,73 @@ class ParquetWriter:
 
     def _load(self, row: Row, pieces: list[Any]) -> tuple[Row, int]:
         """Return the full row of one parked sample, images included, and its size in bytes."""
-        full: Row = dict(row)
-        total = 0
         with self._blob(row["image_name"]).open("rb") as file:
-            for name, path, length in pieces:
-                data = file.read(length)
-                total += length
-                if name in _TEXTS:
-                    full[name] = data.decode()
-                elif name == "change_masks":
-                    full.setdefault(name, []).append({"bytes": data, "path": path})
-                else:
-                    full[name] = {"bytes": data, "path": path}
-        return full, total
+            read = [(name, path, file.read(length)) for name, path, length in pieces]
+        texts = {name: data.decode() for name, _, data in read if name in _TEXTS}
+        return fill_row(row, [piece for piece in read if piece[0] not in _TEXTS], texts)
 
 
-def _encode(sample: TimeSeries) -> list[tuple[str, str, bytes]]:
-    """Return (column, file name, PNG bytes) of every image of a sample; ``change_masks`` repeats."""
-    name = sample.id
-    changes = [encode_png(change_image(change)) for change in sample.change_masks]
+def _encode(sample: TimeSeries) -> list[Piece]:
+    changes = (change_image(change) for change in sample.change_masks)
     images = () if sample.images is None else sample.images
-    pieces = [(f"t{t + 1}_image", f"{name}_t{t}.png", encode_png(a)) for t, a in enumerate(images)]
-    pieces += [(f"t{t + 1}_mask", f"{name}_t{t}_mask.png", encode_png(a)) for t, a in enumerate(sample.masks)]
-    for t, numbers in enumerate(numbers_image(sample.instances)):
-        suffix, data = encode_plain(numbers)
-        pieces.append((f"t{t + 1}_instances", f"{name}_t{t}_instances.{suffix}", data))
-    pieces.append(("change_mask", f"{name}_t0_t1.png", changes[0]))
-    if len(sample.masks) > 2:
-        pieces += [("change_masks", f"{name}_t{t}_t{t + 1}.png", data) for t, data in enumerate(changes)]
-    return pieces
+    kinds = (images, sample.masks, numbers_image(sample.instances), changes)
+    return image_pieces(sample.id, *([encode_plain(array) for array in kind] for kind in kinds))
 
 
-def _features(rows: list[Row], dates: int, *, images: bool) -> datasets.Features:
-    """Return the ``datasets`` features: images first, in the order readers of pairs expect."""
+def image_pieces(
+    name: str,
+    images: Sequence[Encoded],
+    masks: Sequence[Encoded],
+    instances: Sequence[Encoded],
+    changes: Sequence[Encoded],
+) -> list[Piece]:
+    """Return (column, file name, content) of every image of a sample; ``change_masks`` repeats.
+
+    Args:
+        name: The sample's id.
+        images: Suffix and content, one per date, or none.
+        masks: Semantic masks, one per date.
+        instances: Instance masks, one per date, or none.
+        changes: Change masks, one per step.
+    """
+    pieces = [(f"t{t + 1}_image", f"{name}_t{t}.{suffix}", data) for t, (suffix, data) in enumerate(images)]
+    pieces += [(f"t{t + 1}_mask", f"{name}_t{t}_mask.{suffix}", data) for t, (suffix, data) in enumerate(masks)]
+    pieces += [
+        (f"t{t + 1}_instances", f"{name}_t{t}_instances.{suffix}", data) for t, (suffix, data) in enumerate(instances)
+    ]
+    steps = [(f"{name}_t{t}_t{t + 1}.{suffix}", data) for t, (suffix, data) in enumerate(changes)]
+    pieces.append(("change_mask", *steps[0]))
+    return pieces + [("change_masks", *step) for step in steps] if len(masks) > 2 else pieces
+
+
+def fill_row(row: Row, pieces: Iterable[Piece], texts: Mapping[str, str]) -> tuple[Row, int]:
+    """Return the full row of one sample and its size in bytes.
+
+    Args:
+        row: Its metadata.
+        pieces: Its images.
+        texts: ``objects`` and ``events``, as JSON.
+    """
+    full: Row = {**row, **texts}
+    total = sum(len(text.encode()) for text in texts.values())
+    for name, path, data in pieces:
+        total += len(data)
+        if name == "change_masks":
+            full.setdefault(name, []).append({"bytes": data, "path": path})
+        else:
+            full[name] = {"bytes": data, "path": path}
+    return full, total
+
+
+def shard_features(rows: Iterable[Row], dates: int, *, images: bool, instances: bool = True) -> datasets.Features:
+    """Return the ``datasets`` features: images first, in the order readers of pairs expect.
+
+    Args:
+        rows: Metadata of all samples, all with the same keys; gone through once.
+        dates: Dates of every sample.
+        images: Whether the samples have images.
+        instances: Whether they have instance masks.
+    """
     from datasets import Features, Image, List, Value
 
     kinds = ("image", "mask") if images else ("mask",)
@@ -184,33 +223,39 @@ def _features(rows: list[Row], dates: int, *, images: bool) -> datasets.Features
     if dates > 2:
         columns |= {f"t{t}_{kind}": Image() for kind in kinds for t in range(3, dates + 1)}
         columns["change_masks"] = List(Image())
-    columns |= {f"t{t}_instances": Image() for t in range(1, dates + 1)}
-    for key in rows[0]:
+    if instances:
+        columns |= {f"t{t}_instances": Image() for t in range(1, dates + 1)}
+    for key, value in _first_values(rows).items():
         if key in columns:
             continue
-        kind = _NULLABLE.get(key) or _kind(row[key] for row in rows)
+        kind = _NULLABLE.get(key) or _kind(value)
         if kind == "record list":
-            first = next(item for row in rows for item in row[key] or ())
-            columns[key] = List({name: Value(_kind([value])) for name, value in first.items()})
+            columns[key] = List({name: Value(_kind(item)) for name, item in value[0].items()})
         else:
             columns[key] = List(Value(kind.removesuffix(" list"))) if kind.endswith(" list") else Value(kind)
     columns |= {name: Value("string") for name in _TEXTS}
     return Features(columns)
 
 
-def _kind(values: Iterable[Any]) -> str:
-    """Return the name of the column type that holds ``values``, which :func:`unify` made uniform."""
+def _first_values(rows: Iterable[Row]) -> Row:
+    """Of each column, in order, the first value that tells its type; None where there is none."""
+    found: Row = {}
+    for row in rows:
+        for key, value in row.items():
+            if found.get(key) is None:
+                found[key] = None if value == [] else value
+    return found
+
+
+def _kind(value: Any) -> str:
+    """Return the name of the column type that holds ``value``; :func:`unify` made the columns uniform."""
     names = {bool: "bool", int: "int64", float: "float64", str: "string", dict: "record"}
-    for value in values:
-        if isinstance(value, list):
-            if value:
-                return f"{names.get(type(value[0]), 'string')} list"
-        elif value is not None:
-            return names[type(value)]
-    return "string"
+    if isinstance(value, list):
+        return f"{names.get(type(value[0]), 'string')} list"
+    return "string" if value is None else names[type(value)]
 
 
-def _write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets.Features) -> str:
+def write_shard(path: Path, rows: Iterator[tuple[Row, int]], features: datasets.Features) -> str:
     """Write one shard, row group by row group, so that memory holds one group at a time; returns its SHA-256."""
     import pyarrow as pa
     import pyarrow.parquet as pq

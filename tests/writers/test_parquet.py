@@ -128,7 +128,7 @@ def test_a_failure_while_closing_leaves_no_shard_and_can_be_repeated(make, schem
     writer = ParquetWriter(tmp_path, schema, max_shard_bytes=40_000)
     for i in range(2):
         writer.write(make(i))
-    real, calls = parquet_module._write_shard, []
+    real, calls = parquet_module.write_shard, []
 
     def fail_second(path, rows, features):
         calls.append(path)
@@ -136,11 +136,11 @@ def test_a_failure_while_closing_leaves_no_shard_and_can_be_repeated(make, schem
         if len(calls) == 2:
             raise OSError("disk full")
 
-    monkeypatch.setattr(parquet_module, "_write_shard", fail_second)
+    monkeypatch.setattr(parquet_module, "write_shard", fail_second)
     with pytest.raises(OSError, match="disk full"):
         writer.close()
     assert not (tmp_path / "data").exists() and len(writer.finished()) == 2
-    monkeypatch.setattr(parquet_module, "_write_shard", real)
+    monkeypatch.setattr(parquet_module, "write_shard", real)
     assert len(ParquetWriter(tmp_path, schema, max_shard_bytes=40_000).close()) == 2
     assert len(files(tmp_path)) == 3
 
