@@ -66,15 +66,22 @@ class Stored:
             ) from None
 
     def put(self, target: Path) -> None:
-        """Make ``target`` this file: a hard link where the file system can, else a copy."""
+        """Make ``target`` this file: a hard link where the file system can, else a copy.
+
+        Raises:
+            FileExistsError: There is such a file. It may be a link into the dataset, which writing would change.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.path is not None:
             try:
                 os.link(self.path, target)
                 return
+            except FileExistsError:
+                raise
             except OSError:
                 pass  # another file system, or one without links
-        target.write_bytes(self.read())
+        with target.open("xb") as file:
+            file.write(self.read())
 
 
 @dataclass(frozen=True, eq=False)
