@@ -112,6 +112,9 @@ FORMATS: dict[str, Format] = {
     ),
     "second": Format("SECOND: {split}/{im1,im2,label1,label2,…}, six classes", "second", "Second", own_classes=True),
     "changen2": Format("The published Changen2 sets: {t1,t2}_{images,masks}/*.tif; HySCDG", "changen2", "Changen2"),
+    "xbd": Format(
+        "xBD, xView2: {split}/{images,labels,targets}, uids link both dates, damage 1-4; torchgeo", "xbd", "Xbd"
+    ),
 }
 """By the names ``--as`` takes."""
 
