@@ -115,6 +115,12 @@ FORMATS: dict[str, Format] = {
     "xbd": Format(
         "xBD, xView2: {split}/{images,labels,targets}, uids link both dates, damage 1-4; torchgeo", "xbd", "Xbd"
     ),
+    "spacenet7": Format(
+        "SpaceNet 7: <aoi>/{images,labels_match,labels_match_pix}, Ids that last; torchgeo",
+        "spacenet7",
+        "SpaceNet7",
+        "series",
+    ),
 }
 """By the names ``--as`` takes."""
 
