@@ -63,13 +63,15 @@ def export(
         )
     if as_json:
         made = {"output": str(output), "layout": layout, "samples": report.samples}
-        result_json(made | {"items": dict(report.items), "places": dict(report.places)})
+        result_json(made | {"items": dict(report.items), "places": dict(report.places), "notes": report.notes})
         return
     if not quiet:
         item = FORMATS[layout].item
         for name, count in sorted(report.items.items()):
             plural = item if item == "series" or count == 1 else f"{item}s"
             say(f"{name}: {count} {plural} of {report.places[name]} place(s)")
+        for note in report.notes:
+            say(note)
     result(str(output))
 
 

@@ -26,7 +26,8 @@ class Exporter(Protocol):
     """Writes one layout.
 
     Classes that implement it are made with ``(target, master, mode)``; those of a layout with classes of its own also
-    take ``mapping``, from class names of the dataset to the layout's.
+    take ``mapping``, from class names of the dataset to the layout's. One that cannot show everything may have, after
+    :meth:`close`, an attribute ``notes``: lines that tell the user what is left out.
     """
 
     def write(self, sample: Sample, split: str) -> int:

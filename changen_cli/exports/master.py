@@ -227,7 +227,7 @@ class Master:
             else:
                 import pyarrow.parquet as pq
 
-                file = pq.ParquetFile(table)
+                file = pq.ParquetFile(table, pre_buffer=False)
                 names = [name for name in file.schema_arrow.names if not _holds_pixels(name) and name not in _TEXTS]
                 for batch in file.iter_batches(1024, columns=names):
                     yield from batch.to_pylist()
@@ -304,7 +304,8 @@ def _from_folder(table: Path) -> Iterator[Sample]:
 def _from_shard(table: Path) -> Iterator[Sample]:
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(table).iter_batches(_BATCH_ROWS):
+    # Buffered ahead, the whole shard would be in memory.
+    for batch in pq.ParquetFile(table, pre_buffer=False).iter_batches(_BATCH_ROWS):
         for cells in batch.to_pylist():
             dates = int(cells["dates"])
 

@@ -96,12 +96,12 @@ def _class_ids(table: Path) -> frozenset[int] | None:
 
 
 def _agree(pixels: Mapping[str, Pixels]) -> Iterator[tuple[str, str, str]]:
-    if {"label", "label_from", "label_to"} <= set(pixels):
-        known = pixels["label"] != IGNORE
-        wrong = int(np.sum(known & (pixels["label"] != (pixels["label_from"] != pixels["label_to"]))))
-        if wrong:
-            yield (
-                "label",
-                f"and label_from, label_to disagree in {wrong} pixels",
-                "What changed is where the two differ",
-            )
+    if not {"label", "label_from", "label_to"} <= set(pixels):
+        return
+    expected = _label(pixels["label_from"], pixels["label_to"])
+    ignored = int(np.sum((pixels["label"] == IGNORE) & (expected == 1)))
+    if ignored:
+        yield "label", f"holds 255, which is ignored, in {ignored} pixels that changed", "1 is changed"
+    wrong = int(np.sum((pixels["label"] != expected) & (pixels["label"] != IGNORE)))
+    if wrong:
+        yield "label", f"and label_from, label_to disagree in {wrong} pixels", "What changed is where the two differ"

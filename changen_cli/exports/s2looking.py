@@ -17,6 +17,7 @@ import numpy as np
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.types import BoolArray, UInt8Array
+from changen_cli.exports.coverage import Coverage
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import put_rgb_png, save_png
@@ -48,6 +49,7 @@ class S2Looking:
         self._standing = np.isin(np.arange(256), standing)
         # torchange replaces the folder's name in the whole path, file name included.
         self._names = SafeNames("Image1")
+        self._coverage = Coverage("change of buildings")
 
     def write(self, sample: Sample, split: str) -> int:
         """Add the pairs of a sample."""
@@ -57,6 +59,7 @@ class S2Looking:
             for folder, image in zip(("Image1", "Image2"), pair.images, strict=True):
                 put_rgb_png(image, root / folder / name)
             before, after = (self._standing[mask] for mask in pair.masks)
+            self._coverage.add(pair.change, before != after)
             save_png((before != after).astype(np.uint8) * np.uint8(255), root / "label" / name)
             save_png(_paint(after & ~before, _BLUE), root / "label1" / name)
             save_png(_paint(before & ~after, _RED), root / "label2" / name)
@@ -64,6 +67,11 @@ class S2Looking:
 
     def close(self) -> None:
         """Nothing is left to write."""
+
+    @property
+    def notes(self) -> list[str]:
+        """How much of the change is not labelled."""
+        return self._coverage.notes()
 
     @staticmethod
     def check(folder: Path) -> Iterator[Finding]:

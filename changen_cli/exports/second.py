@@ -24,6 +24,7 @@ import numpy as np
 from changen_cli.core.errors import UsageError
 from changen_cli.core.files import write_text
 from changen_cli.core.types import ClassSchema, UInt8Array
+from changen_cli.exports.coverage import Coverage
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import put_rgb_png, save_png
@@ -90,6 +91,7 @@ class Second:
             self._index[master.schema.names.index(name)] = CLASSES.index(theirs)
         # torchange replaces the folder's name in the whole path, file name included.
         self._names = SafeNames("im1")
+        self._coverage = Coverage("change between SECOND's classes")
 
     def write(self, sample: Sample, split: str) -> int:
         """Add the pairs of a sample."""
@@ -98,6 +100,7 @@ class Second:
             root, name = self._target / split, f"{self._names(pair.name)}.png"
             before, after = (self._index[mask] for mask in pair.masks)
             changed = (before != after).astype(np.uint8)
+            self._coverage.add(pair.change, before != after)
             save_png(changed, root / "label" / name)
             for number, image, index in zip("12", pair.images, (before, after), strict=True):
                 put_rgb_png(image, root / f"im{number}" / name)
@@ -109,6 +112,11 @@ class Second:
         classes = [{"id": index, "name": name, "color": list(_COLORS[index])} for index, name in enumerate(CLASSES)]
         table = {"classes": classes, "from": self._counterparts}
         write_text(self._target / "classes.json", json.dumps(table, indent=1) + "\n")
+
+    @property
+    def notes(self) -> list[str]:
+        """How much of the change is not labelled."""
+        return self._coverage.notes()
 
     @staticmethod
     def check(folder: Path) -> Iterator[Finding]:

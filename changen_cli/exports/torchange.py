@@ -21,6 +21,7 @@ from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import encode_png
 from changen_cli.exports.master import Master, Pair, Sample, Stored, pairs
+from changen_cli.exports.splits import NAMES
 from changen_cli.exports.torchange_check import COLUMNS, IMAGES, MASKS, check_dataset, front_matter
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Torchange:
         """Finish the shards, whose names hold their number, and write the card."""
         for writer in self._splits.values():
             writer.close()
-        write_text(self._target / "README.md", _card(self._master, self._splits))
+        splits = {name: self._splits[name] for name in (*NAMES, *self._splits) if name in self._splits}
+        write_text(self._target / "README.md", _card(self._master, splits))
 
     @staticmethod
     def check(folder: Path) -> Iterator[Finding]:

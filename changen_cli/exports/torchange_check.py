@@ -71,7 +71,7 @@ def _check_shard(shard: Path, names: dict[str, str]) -> Generator[Finding, None,
 
     place = f"data/{shard.name}"
     try:
-        file = pq.ParquetFile(shard)
+        file = pq.ParquetFile(shard, pre_buffer=False)  # else the whole shard is in memory
     except (OSError, pa.ArrowException) as error:
         yield Finding(place, f"cannot be read: {' '.join(str(error).split())[:120]}", "Copy or export it again")
         return 0

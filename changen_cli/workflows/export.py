@@ -30,11 +30,13 @@ class ExportReport:
         samples: Samples read.
         items: Split → pairs, or series, written.
         places: Split → places it shows.
+        notes: What of the dataset the layout does not show, as far as it was met.
     """
 
     samples: int
     items: dict[str, int] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def export(
@@ -83,6 +85,7 @@ def export(
             places.setdefault(split, set()).add(sample.group)
             progress.scene(index + 1, sum(report.items.values()))
         exporter.close()
+        report.notes.extend(getattr(exporter, "notes", ()))
         report.places.update({split: len(groups) for split, groups in places.items()})
         _leave_record(partial, master, layout, pairs, shares, mapping, report)
     return report
