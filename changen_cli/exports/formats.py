@@ -122,6 +122,9 @@ FORMATS: dict[str, Format] = {
         "SpaceNet7",
         "series",
     ),
+    "coco": Format(
+        "COCO: {split}/{images,annotations.json}, an instance per object and date, tracks", "coco", "Coco", "series"
+    ),
 }
 """By the names ``--as`` takes."""
 

@@ -25,20 +25,28 @@ OLD_DATASET = (
 )
 
 
+def need_objects(master: Master, layout: str) -> None:
+    """Refuse a dataset whose masks have no class whose objects are told apart.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if not master.schema.building_ids:
+        classes = ", ".join(master.schema.names)
+        raise UsageError(f"{master.root} has no class that is a building ({classes}), and {layout} is about buildings")
+
+
 def need_buildings(master: Master, layout: str) -> None:
     """Refuse a dataset whose masks have no class that is a building, which all of a layout is about.
 
     Raises:
         UsageError: There is none, or the objects are proposals.
     """
-    schema = master.schema
-    if schema.class_agnostic:
+    need_objects(master, layout)
+    if master.schema.class_agnostic:
         raise UsageError(
             f"{master.root} shows proposed objects, and {layout} is about buildings", "Choose coco or webdataset"
         )
-    if not schema.building_ids:
-        classes = ", ".join(schema.names)
-        raise UsageError(f"{master.root} has no class that is a building ({classes}), and {layout} is about buildings")
 
 
 def object_numbers(sample: Sample, schema: ClassSchema) -> tuple[Int32Array, dict[int, str]]:
