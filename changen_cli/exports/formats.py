@@ -125,6 +125,13 @@ FORMATS: dict[str, Format] = {
     "coco": Format(
         "COCO: {split}/{images,annotations.json}, an instance per object and date, tracks", "coco", "Coco", "series"
     ),
+    "webdataset": Format(
+        "tar shards, everything of a sample side by side; webdataset",
+        "webdataset",
+        "WebDataset",
+        "series",
+        needs_images=False,
+    ),
 }
 """By the names ``--as`` takes."""
 
