@@ -132,6 +132,9 @@ FORMATS: dict[str, Format] = {
         "series",
         needs_images=False,
     ),
+    "stac": Format(
+        "STAC: catalogue, items, label extension; GeoParquet index of georeferenced sets", "stac", "Stac", "series"
+    ),
 }
 """By the names ``--as`` takes."""
 
