@@ -50,17 +50,21 @@ def export(
 
     from changen_cli.workflows.export import export as run
 
-    with make_progress(quiet=quiet, items="samples", made="items") as progress:
-        report = run(
-            dataset,
-            output,
-            layout=layout,
-            pairs=mode,
-            shares=shares,
-            mapping=mapping,
-            overwrite=overwrite,
-            progress=progress,
-        )
+    try:
+        with make_progress(quiet=quiet, items="samples", made="items") as progress:
+            report = run(
+                dataset,
+                output,
+                layout=layout,
+                pairs=mode,
+                shares=shares,
+                mapping=mapping,
+                overwrite=overwrite,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        say("Interrupted: nothing was written.")
+        raise typer.Exit(130) from None
     if as_json:
         made = {"output": str(output), "layout": layout, "samples": report.samples}
         result_json(made | {"items": dict(report.items), "places": dict(report.places), "notes": report.notes})

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MAX_SHARD_BYTES = 500_000_000
 _GROUP_BYTES, _GROUP_ROWS = 32_000_000, 100  # what one row group holds in memory, and the Hub's viewer reads at once
 
-_KEPT = ("license", "task_categories", "tags")
+_KEPT = ("license", "license_name", "license_link", "task_categories", "tags")
 """What the card of the dataset says that is true of the export as well."""
 
 

@@ -68,6 +68,7 @@ def export(
     Raises:
         UsageError: The dataset, the layout or the shares cannot be used.
         OutputError: The folder exists, or a file of the dataset cannot be read.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; nothing is left behind.
     """
     form = find_format(layout)
     master = open_master(source)

@@ -73,3 +73,15 @@ def test_the_help_names_every_layout() -> None:
 
     shown = run("export", "--help").stdout
     assert all(name in shown for name in FORMATS)
+
+
+def test_an_interruption_says_that_nothing_is_kept(dataset, tmp_path, monkeypatch) -> None:
+    from changen_cli.exports.binary import LevirCD
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LevirCD, "close", interrupted)
+    done = run("export", dataset, "--as", "levir-cd", "-o", tmp_path / "out", "-q")
+    assert done.exit_code == 130 and done.stderr == "Interrupted: nothing was written.\n"
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".partial*"))
