@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from changen_cli.exports.findings import Finding
+from changen_cli.exports.findings import Finding, Problem, guarded
 from changen_cli.exports.layers import relative
 from changen_cli.exports.objects import ring_area
 
@@ -40,14 +40,13 @@ def _check_file(root: Path, path: Path) -> Iterator[Finding]:
         lists = {key: list(content[key]) for key in _LISTS}
         images = {entry["id"]: entry for entry in lists["images"]}
         known = {entry["id"] for entry in lists["categories"]}
-        ids = [entry["id"] for entry in lists["annotations"]]
+        counts = {key: Counter(entry["id"] for entry in lists[key]) for key in ("images", "annotations")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        yield Finding(
-            name, f"is no COCO file: {error!r}"[:160], f"It is JSON with the lists {', '.join(_LISTS)}, all with ids"
-        )
+        fix = f"It is JSON with the lists {', '.join(_LISTS)}, all with ids"
+        yield Finding(name, f"is no COCO file: {error!r}"[:160], fix)
         return
-    for key, found in (("images", [e["id"] for e in lists["images"]]), ("annotations", ids)):
-        twice = [number for number, count in Counter(found).items() if count > 1]
+    for key, found in counts.items():
+        twice = [number for number, count in found.items() if count > 1]
         if twice:
             fix = "pycocotools keeps one of each: number them anew"
             yield Finding(name, f"uses {len(twice)} id(s) of {key} more than once, e.g. {twice[0]}", fix)
@@ -95,28 +94,39 @@ def _check_images(root: Path, path: Path, listed: list[dict[str, Any]]) -> Itera
 
 def _entry_problems(
     entries: list[dict[str, Any]], images: dict[Any, dict[str, Any]], categories: set[Any]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[Problem]:
     """What is wrong with each annotation, and what to do."""
     tracks: dict[tuple[Any, Any], Any] = {}
     for entry in entries:
         which = f"annotation {entry['id']}"
-        image = images.get(entry.get("image_id"))
-        if image is None:
-            yield f"{which} belongs to the image {entry.get('image_id')}, which is not listed", "Correct its image_id"
-            continue
-        if entry.get("category_id") not in categories:
-            yield f"{which} has the category {entry.get('category_id')}, which is not listed", "Correct its category_id"
-        if entry.get("iscrowd") not in (0, 1):
-            yield f"{which} has iscrowd {entry.get('iscrowd')!r}", "It is 0 for one object, 1 for a group"
-        yield from ((f"{which} {message}", fix) for message, fix in _shape_problems(entry, image))
-        track = entry.get("track_id")
-        if track is not None:
-            other = tracks.setdefault((entry["image_id"], track), entry["id"])
-            if other != entry["id"]:
-                yield f"{which} has the track_id {track}, as annotation {other} of this image", "A track is one object"
+        fix = "Compare it with COCO's data format"
+        yield from guarded(_problems_of(entry, which, images, categories, tracks), which, fix)
 
 
-def _shape_problems(entry: dict[str, Any], image: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _problems_of(
+    entry: dict[str, Any],
+    which: str,
+    images: dict[Any, dict[str, Any]],
+    categories: set[Any],
+    tracks: dict[tuple[Any, Any], Any],
+) -> Iterator[Problem]:
+    image = images.get(entry.get("image_id"))
+    if image is None:
+        yield f"{which} belongs to the image {entry.get('image_id')}, which is not listed", "Correct its image_id"
+        return
+    if entry.get("category_id") not in categories:
+        yield f"{which} has the category {entry.get('category_id')}, which is not listed", "Correct its category_id"
+    if entry.get("iscrowd") not in (0, 1):
+        yield f"{which} has iscrowd {entry.get('iscrowd')!r}", "It is 0 for one object, 1 for a group"
+    yield from ((f"{which} {message}", fix) for message, fix in _shape_problems(entry, image))
+    track = entry.get("track_id")
+    if track is not None:
+        other = tracks.setdefault((entry["image_id"], track), entry["id"])
+        if other != entry["id"]:
+            yield f"{which} has the track_id {track}, as annotation {other} of this image", "A track is one object"
+
+
+def _shape_problems(entry: dict[str, Any], image: dict[str, Any]) -> Iterator[Problem]:
     try:
         area, box = _measure(entry["segmentation"], int(image["width"]), int(image["height"]))
     except (KeyError, TypeError, ValueError) as error:

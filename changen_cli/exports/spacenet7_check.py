@@ -144,7 +144,8 @@ def _read(path: Path, grid: _Grid, *, pixels: bool, tracked: bool) -> tuple[Boxe
         if points is None:
             problems.append((f"features[{index}] is no polygon with closed rings", "Write Polygon or MultiPolygon"))
             continue
-        number = properties.get("Id", index if not tracked else None)
+        told = properties if isinstance(properties, dict) else {}
+        number = told.get("Id", index if not tracked else None)
         if not isinstance(number, int) or isinstance(number, bool):
             problems.append((f"features[{index}] has no whole Id", "Buildings are told apart by properties.Id"))
             continue
@@ -162,9 +163,11 @@ def _points(shape: Any) -> Any:
     try:
         polygons = {"Polygon": [shape["coordinates"]], "MultiPolygon": shape["coordinates"]}[shape["type"]]
         rings = [np.asarray(ring, dtype=np.float64)[:, :2] for polygon in polygons for ring in polygon]
+        if not all(np.isfinite(ring).all() for ring in rings):
+            return None
     except (KeyError, TypeError, ValueError, IndexError):
         return None
-    closed = rings and all(len(ring) >= 4 and (ring[0] == ring[-1]).all() for ring in rings)
+    closed = rings and all(len(ring) >= 4 and (ring[0] == ring[-1]).all() and ring.shape[1] == 2 for ring in rings)
     return np.concatenate(rings) if closed else None
 
 

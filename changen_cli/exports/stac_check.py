@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from changen_cli.exports.findings import Finding
+from changen_cli.exports.findings import Finding, Problem, guarded
 from changen_cli.exports.layers import relative
 
 _LABEL = "stac-extensions.github.io/label/"
@@ -23,6 +24,7 @@ _REQUIRED = {
     "Collection": ("stac_version", "id", "description", "license", "extent", "links"),
     "Feature": ("stac_version", "id", "geometry", "properties", "links", "assets"),
 }
+_TYPES: dict[str, type] = {"id": str, "links": list, "properties": dict, "assets": dict, "collection": str}
 _LINKED = ("child", "item", "root", "parent", "collection", "source")
 _RASTERS = (".png", ".tif", ".tiff")
 
@@ -37,7 +39,7 @@ def check_stac(root: Path) -> Iterator[Finding]:
         return
     waiting, seen = [start.resolve()], {start.resolve()}
     base = root.resolve()
-    ids: dict[tuple[Any, Any], str] = {}
+    ids: dict[tuple[str, str], str] = {}
     while waiting:
         path = waiting.pop()
         content, problems = _read(path)
@@ -45,12 +47,9 @@ def check_stac(root: Path) -> Iterator[Finding]:
         yield from (Finding(name, *problem) for problem in problems)
         if content is None:
             continue
-        yield from (Finding(name, *problem) for problem in _link_problems(path, content))
-        if content["type"] == "Feature":
-            other = ids.setdefault((content.get("collection"), content["id"]), name)
-            if other != name:
-                yield Finding(name, f"has the id {content['id']}, as {other} does", "Ids are unique in a collection")
-            yield from (Finding(name, *problem) for problem in _item_problems(path, content))
+        found = chain(_link_problems(path, content), _item_problems(path, content, name, ids))
+        fix = "Compare it with the specification of STAC"
+        yield from (Finding(name, *problem) for problem in guarded(found, f"the {content['type']}", fix))
         for link in reversed(_links(content, ("child", "item"))):
             target = (path.parent / link["href"]).resolve()
             if target.is_file() and target not in seen:
@@ -62,7 +61,7 @@ def _name(base: Path, path: Path) -> str:
     return relative(base, path) if path.is_relative_to(base) else path.as_posix()
 
 
-def _read(path: Path) -> tuple[Content | None, list[tuple[str, str]]]:
+def _read(path: Path) -> tuple[Content | None, list[Problem]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         kind = content["type"]
@@ -72,12 +71,17 @@ def _read(path: Path) -> tuple[Content | None, list[tuple[str, str]]]:
     missing = [key for key in required if key not in content]
     if missing:
         return None, [(f"lacks {', '.join(missing)}", f"A {kind} must have them")]
+    wrong = [key for key, type_ in _TYPES.items() if key in content and not isinstance(content[key], type_)]
+    if wrong or not all(isinstance(link, dict) and isinstance(link.get("href"), str) for link in content["links"]):
+        return None, [
+            (f"has {wrong[0] if wrong else 'a link'} of a wrong kind", "Compare it with the specification of STAC")
+        ]
     if kind == "Collection":
         return content, list(_extent_problems(content["extent"]))
     return content, []
 
 
-def _extent_problems(extent: Any) -> Iterator[tuple[str, str]]:
+def _extent_problems(extent: Any) -> Iterator[Problem]:
     try:
         boxes, intervals = extent["spatial"]["bbox"], extent["temporal"]["interval"]
         fits = all(len(box) in (4, 6) for box in boxes) and all(len(interval) == 2 for interval in intervals)
@@ -89,21 +93,26 @@ def _extent_problems(extent: Any) -> Iterator[tuple[str, str]]:
 
 def _links(content: Content, rels: tuple[str, ...] = _LINKED) -> list[Content]:
     """Links to files of the catalogue."""
-    found = [link for link in content["links"] if isinstance(link, dict) and link.get("rel") in rels]
-    return [link for link in found if "://" not in str(link.get("href", ""))]
+    return [link for link in content["links"] if link.get("rel") in rels and "://" not in link["href"]]
 
 
-def _link_problems(path: Path, content: Content) -> Iterator[tuple[str, str]]:
+def _link_problems(path: Path, content: Content) -> Iterator[Problem]:
     for link in _links(content):
-        if not link.get("href") or not (path.parent / link["href"]).is_file():
-            yield f"links as {link['rel']} to {link.get('href')}, which is missing", "Add it, or remove the link"
+        if not (path.parent / link["href"]).is_file():
+            yield f"links as {link['rel']} to {link['href']}, which is missing", "Add it, or remove the link"
     if content["type"] == "Feature":
         has = any(link.get("rel") == "collection" for link in content["links"])
         if ("collection" in content) != has:
             yield "has a field collection without such a link, or the other way round", "An item has both or neither"
 
 
-def _item_problems(path: Path, item: Content) -> Iterator[tuple[str, str]]:
+def _item_problems(path: Path, item: Content, name: str, ids: dict[tuple[str, str], str]) -> Iterator[Problem]:
+    """Problems of an item, if it is one; notes in ``ids`` who has its id."""
+    if item["type"] != "Feature":
+        return
+    other = ids.setdefault((item.get("collection", ""), item["id"]), name)
+    if other != name:
+        yield f"has the id {item['id']}, as {other} does", "Ids are unique in a collection"
     yield from _place_problems(item)
     yield from _time_problems(item["properties"])
     sizes: dict[str, tuple[int, int]] = {}
@@ -131,7 +140,7 @@ def _item_problems(path: Path, item: Content) -> Iterator[tuple[str, str]]:
         yield from _label_problems(path, item)
 
 
-def _place_problems(item: Content) -> Iterator[tuple[str, str]]:
+def _place_problems(item: Content) -> Iterator[Problem]:
     geometry, box = item["geometry"], item.get("bbox")
     if geometry is None:
         if box is not None:
@@ -152,7 +161,7 @@ def _place_problems(item: Content) -> Iterator[tuple[str, str]]:
         yield "has a bbox that is not that of its geometry", "Write [west, south, east, north]"
 
 
-def _time_problems(properties: Content) -> Iterator[tuple[str, str]]:
+def _time_problems(properties: Content) -> Iterator[Problem]:
     if "datetime" not in properties:
         yield "lacks the property datetime", "Write a time, or null with start_datetime and end_datetime"
         return
@@ -178,7 +187,7 @@ def _size(file: Path) -> tuple[tuple[int, int] | None, str]:
         return None, f"cannot be read: {' '.join(str(error).replace(str(file), '').split())[:100]}"
 
 
-def _label_problems(path: Path, item: Content) -> Iterator[tuple[str, str]]:
+def _label_problems(path: Path, item: Content) -> Iterator[Problem]:
     told = item["properties"]
     names = told.get("label:properties", "")
     if names is not None and not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
@@ -206,12 +215,12 @@ def _label_problems(path: Path, item: Content) -> Iterator[tuple[str, str]]:
     yield from _source_problems(path, item)
 
 
-def _source_problems(path: Path, item: Content) -> Iterator[tuple[str, str]]:
-    sources = [link for link in item["links"] if isinstance(link, dict) and link.get("rel") == "source"]
+def _source_problems(path: Path, item: Content) -> Iterator[Problem]:
+    sources = [link for link in item["links"] if link.get("rel") == "source"]
     if not sources:
         yield "has no link source", "Link to the item of the image that is labelled"
     for link in sources:
-        target = path.parent / str(link.get("href", ""))
+        target = path.parent / link["href"]
         if target.is_file():
             content, _ = _read(target)
             unknown = set(link.get("label:assets") or ()) - set((content or {}).get("assets", {}))

@@ -116,9 +116,9 @@ def _read_label(
     """The buildings of a label, and (what is wrong, what to do) of each problem; None where it is no label at all."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        listed = content["features"]["xy"]
-        geographic = content["features"].get("lng_lat") or []
-        metadata = content.get("metadata") or {}
+        listed = list(content["features"]["xy"])
+        geographic = list(content["features"].get("lng_lat") or [])
+        metadata = dict(content.get("metadata") or {})
     except FileNotFoundError:
         return None, [("is missing", "Every image has its label; one without buildings has an empty list features.xy")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -134,7 +134,7 @@ def _read_label(
         try:
             properties, polygons = entry["properties"], from_wkt(entry["wkt"])
             uid, subtype = properties["uid"], properties.get("subtype")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             problems.append(
                 (f"features.xy[{number}] is no building: {error}", "It has properties.uid, and a polygon as wkt")
             )
