@@ -9,7 +9,7 @@ import typer
 
 from changen_cli.cli.common import make_progress, result, result_json, say
 from changen_cli.core.errors import UsageError
-from changen_cli.exports.formats import FORMATS, PairMode
+from changen_cli.exports.formats import FORMATS, PairMode, parse_mapping
 from changen_cli.exports.splits import parse_shares
 
 _FORMATS = "\n\n".join(f"[bold]{name}[/bold]: {form.summary}" for name, form in FORMATS.items())
@@ -30,6 +30,13 @@ def export(
             "\\[default: all in train]"
         ),
     ] = None,
+    class_map: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            help="Classes of the dataset in a layout with classes of its own (second), e.g. road=ground,land=ground.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that is there.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -39,20 +46,36 @@ def export(
         raise UsageError(f"--pairs {pairs} is not known", f"Known: {', '.join(get_args(PairMode))}")
     mode: PairMode = pairs  # type: ignore[assignment]
     shares = None if split is None else parse_shares(split)
+    mapping = None if class_map is None else parse_mapping(class_map)
 
     from changen_cli.workflows.export import export as run
 
-    with make_progress(quiet=quiet, items="samples", made="items") as progress:
-        report = run(dataset, output, layout=layout, pairs=mode, shares=shares, overwrite=overwrite, progress=progress)
+    try:
+        with make_progress(quiet=quiet, items="samples", made="items") as progress:
+            report = run(
+                dataset,
+                output,
+                layout=layout,
+                pairs=mode,
+                shares=shares,
+                mapping=mapping,
+                overwrite=overwrite,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        say("Interrupted: nothing was written.")
+        raise typer.Exit(130) from None
     if as_json:
         made = {"output": str(output), "layout": layout, "samples": report.samples}
-        result_json(made | {"items": dict(report.items), "places": dict(report.places)})
+        result_json(made | {"items": dict(report.items), "places": dict(report.places), "notes": report.notes})
         return
     if not quiet:
         item = FORMATS[layout].item
         for name, count in sorted(report.items.items()):
             plural = item if item == "series" or count == 1 else f"{item}s"
             say(f"{name}: {count} {plural} of {report.places[name]} place(s)")
+        for note in report.notes:
+            say(note)
     result(str(output))
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+Problem = tuple[str, str]
+"""What is wrong with a file, and what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -21,3 +25,17 @@ class Finding:
     message: str
     fix: str = ""
     severity: Literal["error", "warning"] = "error"
+
+
+def guarded(problems: Iterator[Problem], what: str, fix: str) -> Iterator[Problem]:
+    """Problems found in content that may be anything: where it cannot even be looked at, that is the problem.
+
+    Args:
+        problems: What a check yields; it takes the content for what it should be.
+        what: What is looked at.
+        fix: How it should be.
+    """
+    try:
+        yield from problems
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        yield f"{what} is not as it should be: {' '.join(str(error).split())[:100]}", fix

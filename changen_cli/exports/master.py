@@ -66,15 +66,22 @@ class Stored:
             ) from None
 
     def put(self, target: Path) -> None:
-        """Make ``target`` this file: a hard link where the file system can, else a copy."""
+        """Make ``target`` this file: a hard link where the file system can, else a copy.
+
+        Raises:
+            FileExistsError: There is such a file. It may be a link into the dataset, which writing would change.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.path is not None:
             try:
                 os.link(self.path, target)
                 return
+            except FileExistsError:
+                raise
             except OSError:
                 pass  # another file system, or one without links
-        target.write_bytes(self.read())
+        with target.open("xb") as file:
+            file.write(self.read())
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +227,7 @@ class Master:
             else:
                 import pyarrow.parquet as pq
 
-                file = pq.ParquetFile(table)
+                file = pq.ParquetFile(table, pre_buffer=False)
                 names = [name for name in file.schema_arrow.names if not _holds_pixels(name) and name not in _TEXTS]
                 for batch in file.iter_batches(1024, columns=names):
                     yield from batch.to_pylist()
@@ -314,7 +321,8 @@ def _from_folder(table: Path) -> Iterator[Sample]:
 def _from_shard(table: Path) -> Iterator[Sample]:
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(table).iter_batches(_BATCH_ROWS):
+    # Buffered ahead, the whole shard would be in memory.
+    for batch in pq.ParquetFile(table, pre_buffer=False).iter_batches(_BATCH_ROWS):
         for cells in batch.to_pylist():
             dates = int(cells["dates"])
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import threading
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,11 +30,13 @@ class ExportReport:
         samples: Samples read.
         items: Split → pairs, or series, written.
         places: Split → places it shows.
+        notes: What of the dataset the layout does not show, as far as it was met.
     """
 
     samples: int
     items: dict[str, int] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def export(
@@ -40,6 +46,7 @@ def export(
     layout: str,
     pairs: PairMode = "consecutive",
     shares: tuple[float, ...] | None = None,
+    mapping: Mapping[str, str] | None = None,
     overwrite: bool = False,
     progress: Progress,
 ) -> ExportReport:
@@ -54,39 +61,55 @@ def export(
         layout: A name of :data:`changen_cli.exports.formats.FORMATS`.
         pairs: Which pairs of dates, in layouts that know only pairs.
         shares: Shares of train, val and test, by place; None leaves every sample in its split.
+        mapping: Class of the dataset → class of the layout, for layouts with classes of their own.
         overwrite: Replace an export that is there.
         progress: Told how far it is.
 
     Raises:
         UsageError: The dataset, the layout or the shares cannot be used.
         OutputError: The folder exists, or a file of the dataset cannot be read.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; nothing is left behind.
     """
     form = find_format(layout)
     master = open_master(source)
     _check_target(target, source, overwrite=overwrite)
     count, splits = _plan(master, shares)
-    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
-    partial.mkdir(parents=True)
-    try:
+    with _beside(target) as partial:
         report = ExportReport(count, Counter(), Counter())
         places: dict[str, set[str]] = {}
         progress.stage(f"exporting {layout}")
         progress.total(count)
-        exporter = form.open(partial, master, pairs)
+        exporter = form.open(partial, master, pairs, mapping)
         for index, sample in enumerate(master.samples()):
             split = splits.get(sample.group) or sample.row["split"]
             report.items[split] = report.items.get(split, 0) + exporter.write(sample, split)
             places.setdefault(split, set()).add(sample.group)
             progress.scene(index + 1, sum(report.items.values()))
         exporter.close()
+        report.notes.extend(getattr(exporter, "notes", ()))
         report.places.update({split: len(groups) for split, groups in places.items()})
-        _leave_record(partial, master, layout, pairs, shares, report)
+        _leave_record(partial, master, layout, pairs, shares, mapping, report)
+    return report
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of ``target`` when the block ends well, and is removed when it does not."""
+    partial, old = (target.with_name(f".{kind}-{os.getpid()}-{target.name}") for kind in ("partial", "old"))
+    partial.mkdir(parents=True)
+    main = threading.current_thread() is threading.main_thread()
+    # Job schedulers end a job with SIGTERM, which alone would skip `finally`.
+    handler = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)) if main else None
+    try:
+        yield partial
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(old)
         partial.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return report
+        if main:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
@@ -108,7 +131,13 @@ def _plan(master: Master, shares: tuple[float, ...] | None) -> tuple[int, dict[s
 
 
 def _leave_record(
-    folder: Path, master: Master, layout: str, pairs: PairMode, shares: tuple[float, ...] | None, report: ExportReport
+    folder: Path,
+    master: Master,
+    layout: str,
+    pairs: PairMode,
+    shares: tuple[float, ...] | None,
+    mapping: Mapping[str, str] | None,
+    report: ExportReport,
 ) -> None:
     """Say in the export what it is: classes always travel with it."""
     if not (folder / "classes.json").exists():
@@ -117,6 +146,7 @@ def _leave_record(
         "layout": layout,
         "pairs": pairs,
         "split": None if shares is None else list(shares),
+        "map": dict(mapping or {}),
         "items": dict(sorted(report.items.items())),
         "places": dict(sorted(report.places.items())),
         "dataset": {"name": master.root.name, "fingerprint": master.manifest.get("fingerprint")},

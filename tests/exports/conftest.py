@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import picture, write_pairs, write_xbd
+from PIL import Image
 
 from changen_cli.core.recipe import build_recipe
 from changen_cli.workflows.generate import generate
@@ -36,12 +37,23 @@ def write_georeferenced(root: Path, count: int = 2, size: int = 128) -> Path:
     return root
 
 
+def write_landcover(root: Path) -> Path:
+    """As :func:`write_pairs`, the road wide enough (400 px) for more of it to be drawn from its pixels."""
+    write_pairs(root)
+    for path in (root / "masks").iterdir():
+        mask = np.array(Image.open(path))
+        mask[:4] = 2
+        Image.fromarray(mask).save(path)
+    return root
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return ``get(name)``: the folder of a dataset, made at the first call.
 
     ``building`` (xBD scenes, 3 dates, with uids), ``pairs`` (2 dates), ``landcover`` (3 classes, with transitions),
-    ``georeferenced`` (GeoTIFF, calendar dates), ``parquet`` (as ``building``), ``masks`` (no images), ``damage``.
+    ``georeferenced`` (GeoTIFF, calendar dates), ``georeferenced-parquet``, ``parquet`` (as ``building``), ``masks`` (no
+    images), ``damage``.
     """
     root = tmp_path_factory.mktemp("made")
     remove = {"kinds": ["create", "remove"], "change_area": "2-6%"}
@@ -51,17 +63,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if name in ("pairs", "landcover", "masks"):
             source, steps = write_pairs, 1 if name == "pairs" else 2
         if name == "landcover":
+            source = write_landcover
             events = {"kinds": ["create", "remove", "transition"], "transitions": PAVING}
-        if name == "georeferenced":
+        if name.startswith("georeferenced"):
             source, events = write_georeferenced, remove | {"dates": ["2018-01", "2020-06", "2023-01"]}
         if name == "damage":
             events = {"kinds": ["damage"], "disaster": "flood"}
-        if name == "parquet":
+        if name.endswith("parquet"):
             output = {"format": "parquet"}
         if name == "masks":
             run = simulate_dataset
         folder = source(root / f"{name}-source")
-        classes = {"classes": ("background", "building", "road")} if source is write_pairs else {}
+        classes = {"classes": ("background", "building", "road")} if source in (write_pairs, write_landcover) else {}
         values: dict[str, Any] = {
             "source": {"input": str(folder)} | classes,
             "events": events if "dates" in events else events | {"steps": steps},

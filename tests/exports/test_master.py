@@ -112,3 +112,20 @@ def test_what_is_no_finished_dataset_is_refused(made, tmp_path) -> None:
     broken = [stored for sample in open_master(copy).samples() for stored in sample.images if stored.path == image]
     with pytest.raises(OutputError, match=image.name):
         broken[0].array()
+
+
+def test_a_shard_is_not_held_in_memory(made, tmp_path) -> None:
+    """Row group by row group, in small batches, whatever the size of the shard."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    copy = shutil.copytree(made("parquet"), tmp_path / "copy")
+    shard = next((copy / "data").iterdir())
+    table = pq.read_table(shard)
+    pq.write_table(pa.concat_tables([table] * 100), shard, row_group_size=4)
+    del table
+    before, most, count = pa.total_allocated_bytes(), 0, 0
+    for _ in open_master(copy).samples():
+        most, count = max(most, pa.total_allocated_bytes() - before), count + 1
+    assert count >= 200
+    assert most < shard.stat().st_size / 4
