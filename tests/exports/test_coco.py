@@ -78,7 +78,7 @@ def test_pycocotools_gives_back_every_pixel(name, made, exported) -> None:
 def test_proposals_are_objects(made, tmp_path) -> None:
     copy = shutil.copytree(made("building"), tmp_path / "copy")
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["source"]["proposals"] = "regions"
+    manifest["source"]["labels"] = "class-agnostic object proposals (regions), not ground truth"
     (copy / "manifest.json").write_text(json.dumps(manifest))
     export(copy, tmp_path / "coco", layout="coco", progress=Silent())
     (category,) = load(tmp_path / "coco" / "train" / "annotations.json").cats.values()

@@ -221,7 +221,7 @@ def test_what_shows_no_buildings_is_refused(made, tmp_path) -> None:
         with pytest.raises(UsageError, match="no class that is a building"):
             export(copy, tmp_path / "out", layout=layout, progress=Silent())
     manifest = read(copy / "manifest.json")
-    manifest["source"]["proposals"] = "regions"
+    manifest["source"]["labels"] = "class-agnostic object proposals (regions), not ground truth"
     (copy / "classes.json").write_text((made("building") / "classes.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UsageError, match="proposed objects"):
