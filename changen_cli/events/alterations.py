@@ -30,7 +30,8 @@ def alter(step: Step) -> None:
         return
     misses, rows = 0, removable(step).tolist()
     open_rows = {int(step.state.objects.numbers[row]): row for row in rows}
-    blocked = np.zeros(step.mask.shape, dtype=bool)
+    # Roads, shores, changed ground: most annexes fail there, and it is quick to see.
+    blocked = ~(step.ground | step.built)[step.state.mask] | step.closed
     while step.owes() and misses < _MAX_MISSES and open_rows:
         row = rows[int(step.rng.integers(len(rows)))]
         if int(step.state.objects.numbers[row]) not in open_rows:
@@ -46,12 +47,13 @@ def alter(step: Step) -> None:
         step.shortages.append(f"no {step.rules.schema.building_name} left to extend or to tear parts of")
 
 
-def _along(step: Step, row: int, inside: BoolArray, turn: int) -> FloatArray:
-    """Where a building's pixels lie along one of its four sides: float64 ``[n]`` in [0, 1], in the order of nonzero."""
-    angle = float(step.state.objects.orientations_rad[row]) + turn * math.pi / 2
-    rows, cols = np.nonzero(inside)
-    along = cols * math.cos(angle) - rows * math.sin(angle)
-    return np.asarray((along - along.min()) / max(float(np.ptp(along)), 1.0))
+def _along(angle_rad: float, footprint: BoolArray, *, reverse: bool) -> FloatArray:
+    """Where a building's pixels lie along its longer side: float64 ``[n]`` in [0, 1], in the order of nonzero."""
+    rows, cols = np.nonzero(footprint)
+    sides = (cols * math.cos(a) - rows * math.sin(a) for a in (angle_rad, angle_rad + math.pi / 2))
+    side = max(sides, key=np.ptp)
+    along = (side - side.min()) / max(float(np.ptp(side)), 1.0)
+    return np.asarray(1 - along if reverse else along)
 
 
 def _tear(step: Step, row: int) -> int:
@@ -60,9 +62,7 @@ def _tear(step: Step, row: int) -> int:
     box, (whole, footprint) = objects.box(row), step.object(row)
     if objects.areas_px[row] < 3 * least_px or not footprint.any():
         return 0
-    lengths = [float(np.ptp(np.nonzero(footprint)[1] * math.cos(a) - np.nonzero(footprint)[0] * math.sin(a)))
-               for a in objects.orientations_rad[row] + np.array([0, math.pi / 2])]  # fmt: skip
-    along = _along(step, row, footprint, int(np.argmax(lengths)) + 2 * int(rng.integers(2)))
+    along = _along(float(objects.orientations_rad[row]), footprint, reverse=bool(rng.integers(2)))
     share = rng.uniform(*_TORN)
     begin = (1 - share) / 2 if rng.random() < _FROM_MIDDLE else 0.0
     part = np.zeros_like(footprint)
@@ -101,7 +101,7 @@ def _extend(step: Step, row: int, open_rows: dict[int, int], blocked: BoolArray)
         step: The step.
         row: The building.
         open_rows: Rows of the buildings that may still change, by number.
-        blocked: bool ``[H, W]``, all False: an annex is judged by itself.
+        blocked: bool ``[H, W]``, ground no annex may cover; what stands there is judged by itself.
     """
     objects, rng, rules = step.state.objects, step.rng, step.rules
     area_px = float(objects.areas_px[row])
