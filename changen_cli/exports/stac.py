@@ -16,7 +16,6 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from changen_cli.exports.formats import PairMode
 from changen_cli.exports.master import Master, Sample, Stored
 from changen_cli.exports.names import SafeNames
 from changen_cli.exports.objects import Ground, Ring
+from changen_cli.exports.reading import Row
 
 VERSION = "1.1.0"
 LABEL = "https://stac-extensions.github.io/label/v1.0.0/schema.json"
@@ -38,8 +38,6 @@ _DESCRIPTION = (
     "their ids in the mask"
 )
 _WHOLE_EARTH = [-180.0, -90.0, 180.0, 90.0]
-
-Row = dict[str, Any]
 
 
 class Stac:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
@@ -11,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 
-from changen_cli.exports.findings import Finding
-from changen_cli.exports.layers import Layer, Pixels, pixel_problems
+from changen_cli.exports.findings import Finding, one_line
+from changen_cli.exports.layers import Layer, pixel_problems
+from changen_cli.exports.reading import Pixels, decode, open_shard
 
 IMAGES, MASKS = ("t1_image", "t2_image"), ("t1_mask", "t2_mask", "change_mask")
 COLUMNS = (*IMAGES, *MASKS, "image_name")
@@ -67,13 +66,12 @@ def _check_names(shards: list[Path]) -> Iterator[Finding]:
 def _check_shard(shard: Path, names: dict[str, str]) -> Generator[Finding, None, int]:
     """Check one shard; returns its number of rows."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     place = f"data/{shard.name}"
     try:
-        file = pq.ParquetFile(shard, pre_buffer=False)  # else the whole shard is in memory
+        file = open_shard(shard)
     except (OSError, pa.ArrowException) as error:
-        yield Finding(place, f"cannot be read: {' '.join(str(error).split())[:120]}", "Copy or export it again")
+        yield Finding(place, f"cannot be read: {one_line(error)}", "Copy or export it again")
         return 0
     have = set(file.schema_arrow.names)
     for name in ("t1_image", "t2_image", "image_name"):
@@ -89,7 +87,7 @@ def _check_shard(shard: Path, names: dict[str, str]) -> Generator[Finding, None,
                 yield from _check_row(row, place, count, names)
                 count += 1
     except (OSError, pa.ArrowException) as error:
-        yield Finding(place, f"breaks off: {' '.join(str(error).split())[:120]}", "Copy or export it again")
+        yield Finding(place, f"breaks off: {one_line(error)}", "Copy or export it again")
     return count
 
 
@@ -130,10 +128,9 @@ def _decode(cell: Any) -> tuple[str, Pixels | None]:
     if not isinstance(cell, dict) or not cell.get("bytes"):
         return "it is empty", None
     try:
-        with Image.open(io.BytesIO(cell["bytes"])) as picture:
-            return picture.mode, np.array(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return " ".join(str(error).split())[:120], None
+        return decode(cell["bytes"])
+    except ValueError as error:
+        return str(error), None
 
 
 def _check_card(card: Path, rows: Mapping[str, int]) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ import pytest
 from conftest import write_pairs
 from PIL import Image
 
-from changen_cli.core.errors import OutputError, UsageError
+from changen_cli.core.errors import ChangenError, OutputError, UsageError
 from changen_cli.core.recipe import build_recipe
 from changen_cli.exports.formats import FORMATS, parse_mapping
 from changen_cli.exports.master import open_master
@@ -134,6 +134,51 @@ def test_a_broken_image_leaves_the_old_export(dataset, tmp_path) -> None:
         run(copy, tmp_path / "out", overwrite=True)
     assert tree(tmp_path / "out") == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "out"]
+
+
+def _spoil(out: Path, file: str, text: str | None) -> None:
+    path = next(out.glob(file))
+    path.unlink() if text is None else path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "layout"),
+    [
+        ("manifest.json", "[]", "levir-cd"),
+        ("manifest.json", '{"status": "complete", "source": []}', "levir-cd"),
+        ("classes.json", "[]", "levir-cd"),
+        ("train/metadata.jsonl", '{"a\n', "levir-cd"),
+        ("train/metadata.jsonl", '{"image_name": "x"}\n', "levir-cd"),
+        ("train/images/*_t1.png", None, "levir-cd"),
+        ("train/images/*_t1.png", None, "torchange"),
+        ("train/masks/*_t1.png", None, "open-cd"),
+        ("train/masks/*_t1.png", "no PNG", "coco"),
+        ("train/instances/*_t1.png", "no PNG", "xbd"),
+        ("train/objects/*.json", "{", "coco"),
+        ("train/objects/*.json", None, "coco"),
+        ("train/events/*.jsonl", "{x", "webdataset"),
+        ("train/events/*.jsonl", None, "webdataset"),
+    ],
+)
+def test_a_spoilt_dataset_is_one_line_and_leaves_nothing(file, text, layout, dataset, tmp_path) -> None:
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    _spoil(copy, file, text)
+    with pytest.raises(ChangenError, match=r"changen (validate|generate)") as raised:
+        run(copy, tmp_path / "out", layout)
+    told = str(raised.value)
+    assert "\n" not in told and any(name in told for name in (*file.split("/")[-1:], copy.name, "_v00"))
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-400], lambda data: data[:4] + b"\xff" * 40 + data[44:]])
+def test_a_spoilt_shard_is_one_line(spoil, dataset, tmp_path) -> None:
+    given = values(dataset.parent / "source", tmp_path / "parquet")
+    generate(build_recipe(given | {"output": {"path": str(tmp_path / "parquet"), "format": "parquet"}}))
+    shard = next((tmp_path / "parquet" / "data").iterdir())
+    shard.write_bytes(spoil(shard.read_bytes()))
+    with pytest.raises(OutputError, match=r"cannot be read.*changen validate"):
+        run(tmp_path / "parquet", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 SLOW = """
