@@ -14,6 +14,7 @@ import numpy as np
 
 from changen_cli.core.errors import OutputError, UsageError
 from changen_cli.core.types import BoolArray, ClassSchema, Int32Array, UInt8Array
+from changen_cli.exports.cards import read_front
 from changen_cli.exports.findings import one_line
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.reading import (
@@ -240,6 +241,16 @@ class Master:
     def has_images(self) -> bool:
         """Whether images were drawn, or masks only."""
         return bool(self.manifest.get("images", True))
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.root.resolve().name
+
+    @cached_property
+    def card(self) -> Row:
+        """The front matter of the dataset's card, which its owner may have edited; empty without one."""
+        return read_front(self.root / "README.md")
 
     def rows(self) -> Iterator[Row]:
         """Metadata of all samples, in order, without pixels; those of a folder with their ``*_file_name`` columns.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from changen_cli.exports.cards import read_front
 from changen_cli.exports.findings import Finding, one_line
 from changen_cli.exports.layers import Layer, pixel_problems
 from changen_cli.exports.reading import Pixels, decode, open_shard
@@ -33,16 +33,6 @@ def check_dataset(folder: Path) -> Iterator[Finding]:
         count = yield from _check_shard(shard, names)
         rows[shard.name.split("-")[0]] += count
     yield from _check_card(folder / "README.md", rows)
-
-
-def front_matter(card: Path) -> dict[str, Any]:
-    """The YAML at the head of a card; empty where there is none."""
-    try:
-        parts = card.read_text(encoding="utf-8").split("---\n", 2)
-        head = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return head if isinstance(head, dict) else {}
 
 
 def _check_names(shards: list[Path]) -> Iterator[Finding]:
@@ -135,7 +125,7 @@ def _decode(cell: Any) -> tuple[str, Pixels | None]:
 
 def _check_card(card: Path, rows: Mapping[str, int]) -> Iterator[Finding]:
     """The card has to name the files of every split, and the rows they hold: `load_dataset` compares both."""
-    head = front_matter(card)
+    head = read_front(card)
     if not head:
         yield Finding("README.md", "has no YAML at its head", "Export it again", "warning")
         return

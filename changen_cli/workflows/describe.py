@@ -164,7 +164,7 @@ def describe_master(master: Master, manifest: Manifest, licence: Licence) -> dic
     source, section, model = manifest.source, manifest.recipe["events"], manifest.model
     labels = str(source.get("labels", ""))
     facts: dict[str, Any] = {
-        "name": master.root.resolve().name,
+        "name": master.name,
         "layout": master.layout,
         "splits": dict(sorted(tally.samples.items())),
         "dates": int(first["dates"]),
