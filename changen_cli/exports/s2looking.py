@@ -46,8 +46,7 @@ class S2Looking:
                 f"{master.root}: S2Looking shows buildings, and no class of the dataset is one", "Use --as levir-cd"
             )
         self._target, self._mode = target, mode
-        standing = [index for index in schema.building_ids if index not in schema.damage_ids[-1:]]
-        self._standing = np.isin(np.arange(256), standing)
+        self._standing = np.isin(np.arange(256), schema.standing_ids)
         # torchange replaces the folder's name in the whole path, file name included.
         self._names = SafeNames("Image1")
         self._coverage = Coverage("change of buildings")
