@@ -210,6 +210,12 @@ def test_a_dry_run_says_exactly_what_a_push_does(hub: Hub, push: Callable[..., P
     assert (planned.send, planned.held, planned.delete) == (done.send, done.held, done.delete)
 
 
+def test_a_dry_run_tells_of_a_new_branch(hub: Hub, push: Callable[..., PushReport]) -> None:
+    assert push(dry_run=True).branch == ""
+    assert push(dry_run=True, revision="v2").branch == push(revision="v2").branch == "v2"
+    assert push(dry_run=True, revision="v2").branch == ""
+
+
 def test_a_dry_run_needs_no_hub(push: Callable[..., PushReport], monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 

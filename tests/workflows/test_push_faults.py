@@ -164,6 +164,12 @@ def test_somebody_else_commits_in_between(hub: Hub, push: Callable[..., PushRepo
     assert len(shards(repo_of(hub))) == 3
 
 
+def test_a_dataset_that_cannot_be_written(hub: Hub, push: Callable[..., PushReport], dataset: Path) -> None:
+    (dataset / ".push").write_text("in the way")
+    refused(hub, push, r"\.push, where shards are built, cannot be written: .*push a copy")
+    assert hub.repos == {}, "told before anything is made"
+
+
 def test_a_file_that_is_missing_here(hub: Hub, push: Callable[..., PushReport], dataset: Path) -> None:
     (dataset / "train" / "masks" / "scene0001_v00_t1.png").unlink()
     refused(hub, push, "scene0001_v00_t1.png is missing")
