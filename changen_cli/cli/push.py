@@ -128,6 +128,7 @@ def _tell(report: PushReport, *, dry_run: bool, quiet: bool) -> None:
     if dry_run:
         shown = "private" if report.private else "public"
         lines = [f"{'create' if report.created else 'update':<7} {report.url} ({shown}, {report.licence.identifier})"]
+        lines += [f"create  branch {report.branch}"] if report.branch else []
         lines += [f"send    {path}  {size(count)}" for path, count in report.send]
         lines += [f"held    {path}  {size(count)}" for path, count in report.held]
         lines += [f"delete  {path}" for path in report.delete]

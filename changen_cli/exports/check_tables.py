@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from changen_cli.exports.check_sample import AGAIN, MAX_DATES, Opened, Part, Rules
-from changen_cli.exports.findings import Finding
-from changen_cli.exports.master import Row, Stored
+from changen_cli.exports.findings import Finding, one_line
+from changen_cli.exports.master import Stored
+from changen_cli.exports.reading import Row, open_shard
 
 Expected = Callable[[str, str, str], bool]
 """Whether a row asks for a file: split, folder, file name."""
@@ -150,19 +151,18 @@ class ShardTable:
     def samples(self, rules: Rules) -> Iterator[Opened | Finding]:
         """Open its rows, a few at a time."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         yield from self._number()
         pair = [name for name in PAIR if rules.images or not name.endswith("_image")]
         try:
-            file = pq.ParquetFile(self._path)
+            file = open_shard(self._path)
             if (names := file.schema_arrow.names)[: len(pair)] != pair:
                 yield Finding(self.name, f"columns begin {', '.join(names[:6])}, not {', '.join(pair)}", AGAIN)
             for batch in file.iter_batches(_BATCH_ROWS):
                 for row in batch.to_pylist():
                     yield self._open(row, rules)
         except (pa.ArrowException, OSError) as error:
-            yield Finding(self.name, f"cannot be read: {' '.join(str(error).split())[:120]}", AGAIN)
+            yield Finding(self.name, f"cannot be read: {one_line(error)}", AGAIN)
 
     def _number(self) -> Iterator[Finding]:
         """Shards are numbered through: one that is missing would not be missed by readers."""

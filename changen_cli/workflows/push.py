@@ -29,6 +29,7 @@ from changen_cli.workflows.push_target import (
     deliver,
     look,
     prepare,
+    report_of,
     see,
 )
 from changen_cli.workflows.push_verify import verify_rows
@@ -78,7 +79,7 @@ def push_dataset(
     with quiet_client():
         remote = look(repo, progress, dry_run=dry_run)
         check(target, remote, licence, ours=remote is not None and _holds_ours(remote))
-        report = PushReport(repo.address, remote is None, remote.private if remote else target.private, licence)
+        report = report_of(target, repo, remote, licence)
         plan = make_plan(master, shares=shares, shard_bytes=shard_bytes, folder=folder)
         push = ShardPush(master, plan, repo, PushRecord(out), workers, progress)
 

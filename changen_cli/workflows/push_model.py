@@ -23,6 +23,7 @@ from changen_cli.workflows.push_target import (
     deliver,
     look,
     prepare,
+    report_of,
     see,
 )
 from changen_cli.writers.card import CITATION
@@ -67,7 +68,7 @@ def push_model(
     with quiet_client():
         remote = look(repo, progress, dry_run=dry_run)
         check(target, remote, licence, ours=remote is not None and _holds_ours(repo, remote))
-        report = PushReport(repo.address, remote is None, remote.private if remote else target.private, licence)
+        report = report_of(target, repo, remote, licence)
         large, small = _files(reference, file)
         small["README.md"] = model_card(target.repo_id, facts, licence).encode()
         stored = {path: Stored.of(source) for path, source in large.items()}

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from changen_cli.core.errors import OutputError
 from changen_cli.core.files import write_text
 from changen_cli.writers.hub_files import Stored
 
@@ -50,12 +51,23 @@ class PushRecord:
 
     Args:
         out: The dataset folder.
+
+    Raises:
+        OutputError: It cannot be written.
     """
 
     def __init__(self, out: Path) -> None:
         self.folder = out / FOLDER
         self._path = self.folder / "shards.json"
         self._lock = threading.Lock()
+        try:
+            self.folder.mkdir(exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}, where shards are built, cannot be written: {error.strerror}",
+                "Make the dataset's folder writable, or push a copy",
+            ) from None
         try:
             rows = json.loads(self._path.read_text(encoding="utf-8"))
             self._known = {
@@ -78,7 +90,6 @@ class PushRecord:
     @contextmanager
     def workplace(self) -> Iterator[Path]:
         """Yield a fresh folder to build in and remove it after; those of pushes that were killed are removed, too."""
-        self.folder.mkdir(exist_ok=True)
         for left in self.folder.glob("building-*"):
             shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix="building-", dir=self.folder))

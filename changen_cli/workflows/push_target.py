@@ -60,6 +60,7 @@ class PushReport:
         held: Files that were there already.
         delete: Files of an earlier push that were removed.
         rows: Split → samples, of a dataset.
+        branch: A branch that is new; empty without.
         commit: Commit on the Hub; empty with ``dry_run``.
         verified: Samples that were loaded back and compared.
     """
@@ -72,8 +73,16 @@ class PushReport:
     held: tuple[Sized, ...] = ()
     delete: tuple[str, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
+    branch: str = ""
     commit: str = ""
     verified: int = 0
+
+
+def report_of(target: Target, repo: Repository, remote: Remote | None, licence: Licence) -> PushReport:
+    """What is known of a push before anything is sent."""
+    branch = "" if target.revision is None or (remote and remote.branch) else target.revision
+    private = remote.private if remote else target.private
+    return PushReport(repo.address, remote is None, private, licence, branch=branch)
 
 
 class UploadProgress(Protocol):

@@ -36,9 +36,9 @@ _FILES = (
     ("README.md", "this card"),
     ("manifest.json", "what the run promised and did"),
     ("classes.json", "ids, names, colours, ignore value, transition codes"),
+    ("checksums.sha256", "SHA-256 of every file below; sha256sum -c reads it"),
 )
 _FILES_FOLDER = (
-    ("checksums.sha256", "SHA-256 of every file below; sha256sum -c reads it"),
     ("{split}/metadata.jsonl", "one row per sample"),
     ("{split}/images/<sample>_t0.{suffix}", "one image per date, t0 is the source"),
     ("{split}/masks/<sample>_t0.{suffix}", "one semantic mask per date"),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from changen_cli.workflows.push_card import split_card
+from changen_cli.exports.cards import split_card
 from changen_cli.workflows.push_target import PushReport, Target
 from tests.hub.datasets import make_sample, write_dataset
 from tests.hub.state import Hub
@@ -208,6 +208,12 @@ def test_a_dry_run_says_exactly_what_a_push_does(hub: Hub, push: Callable[..., P
     assert len(planned.delete) == 3 and len(shards(repo_of(hub))) == 3
     done = push(shard_bytes=SHARD * 2)
     assert (planned.send, planned.held, planned.delete) == (done.send, done.held, done.delete)
+
+
+def test_a_dry_run_tells_of_a_new_branch(hub: Hub, push: Callable[..., PushReport]) -> None:
+    assert push(dry_run=True).branch == ""
+    assert push(dry_run=True, revision="v2").branch == push(revision="v2").branch == "v2"
+    assert push(dry_run=True, revision="v2").branch == ""
 
 
 def test_a_dry_run_needs_no_hub(push: Callable[..., PushReport], monkeypatch: pytest.MonkeyPatch) -> None:

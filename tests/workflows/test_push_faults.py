@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from changen_cli.core.errors import OutputError, UsageError
-from changen_cli.workflows.push_card import split_card
+from changen_cli.exports.cards import split_card
 from changen_cli.workflows.push_target import PushReport
 from tests.hub.datasets import write_dataset
 from tests.hub.state import Hub
@@ -162,6 +162,12 @@ def test_somebody_else_commits_in_between(hub: Hub, push: Callable[..., PushRepo
     with pytest.raises(OutputError, match="changed by somebody else"):
         push(shard_bytes=None)
     assert len(shards(repo_of(hub))) == 3
+
+
+def test_a_dataset_that_cannot_be_written(hub: Hub, push: Callable[..., PushReport], dataset: Path) -> None:
+    (dataset / ".push").write_text("in the way")
+    refused(hub, push, r"\.push, where shards are built, cannot be written: .*push a copy")
+    assert hub.repos == {}, "told before anything is made"
 
 
 def test_a_file_that_is_missing_here(hub: Hub, push: Callable[..., PushReport], dataset: Path) -> None:
