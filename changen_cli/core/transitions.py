@@ -6,6 +6,7 @@ A file says which rates it wants; what they mean for the classes of one folder i
 from __future__ import annotations
 
 import math
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def load_transitions(value: Any) -> TransitionTable:
     try:
         content = read_yaml(path)
     except UsageError as error:
-        if path.exists():
+        if os.path.exists(path):  # unlike Path.exists, no name is too long for it
             raise UsageError(f"--transitions {error}") from None
         near = nearest(str(value), preset_names())
         raise UsageError(f"--transitions {value}: no such preset or file{near}", _presets()) from None
