@@ -52,7 +52,10 @@ class PlainLoader(yaml.SafeLoader):
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would take for something else than text."""
+    """Quotes what either version of YAML would take for something else than text; a key stands on its own line."""
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        return super().represent_mapping(tag, mapping, flow_style=False)
 
 
 for _name, _pattern, _first in (

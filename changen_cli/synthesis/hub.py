@@ -138,6 +138,11 @@ def find_model(reference: str) -> ModelFile:
     )
 
 
+def is_hub_id(reference: str) -> bool:
+    """Whether only the Hub can say if there is such a model: it is no file or folder here, and reads ``org/name``."""
+    return bool(_HUB_ID.fullmatch(reference)) and "/" in reference and not Path(reference).expanduser().exists()
+
+
 def find_autoencoder(reference: str) -> Files:
     """Find an autoencoder: a folder with ``config.json`` and weights, a pipeline's folder, or the Hub id of either.
 

@@ -225,6 +225,7 @@ def test_rates_are_per_year_of_dated_series() -> None:
     dates = ("2018", "2020")
     rated = recipe(events={"rates": "create=2%, remove=0.01", "dates": dates})
     assert rated.events.rates == {"create": 0.02, "remove": 0.01}
+    assert recipe(events={"rates": {"create": "2%", "remove": 0.01}, "dates": dates}) == rated
     assert build_recipe(rated.model_dump(mode="json")) == rated
     with pytest.raises(UsageError, match="Give the --dates"):
         recipe(events={"rates": "create=2%"})
