@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -31,6 +32,14 @@ Layout = Literal["xbd", "pairs", "images"]
 class _Section(BaseModel):
     # A class may be called 1, and a series begin in 2018: YAML takes both for numbers.
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """``true`` is no 1: pydantic would take it for one."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("takes no true or false")
+        return value
 
 
 class SourceSection(_Section):
@@ -258,7 +267,7 @@ def option_name(key: str) -> str:
 
 
 def nearest_key(key: str) -> str:
-    """``" (did you mean events.steps?)"`` for a key that does not exist, or nothing when none is near.
+    """``" (did you mean events.steps?)"`` for a key that does not exist, or all there are when none is near.
 
     The same name in another section is nearest, then one like it in the same section, then one like it anywhere.
     """
@@ -268,7 +277,11 @@ def nearest_key(key: str) -> str:
     for within in (section + ".", "") if section else ("",):
         names = {other.rpartition(".")[2]: other for other in known if other.startswith(within)}
         found += [names[near] for near in get_close_matches(name.lower(), names, n=1)]
-    return f" (did you mean {found[0]}?)" if found else ""
+    if found:
+        return f" (did you mean {found[0]}?)"
+    within = f"{section}." if any(other.startswith(f"{section}.") for other in known) else ""
+    here = [other for other in known if other.startswith(within) and ("." in other) == bool(within)]
+    return f". There are {', '.join(here)}"
 
 
 def validate(values: dict[str, Any]) -> Recipe:
@@ -291,7 +304,8 @@ def explain(error: ValidationError) -> tuple[str, str]:
     found = error.errors()
     # A misspelt key comes first: that another one is missing is often the same mistake.
     first = next((fault for fault in found if fault["type"] == "extra_forbidden"), found[0])
-    key = ".".join(part if isinstance(part, str) and part.isprintable() else repr(part) for part in first["loc"])
+    names = [str(part) for part in first["loc"] if not isinstance(part, int)]
+    key = ".".join(name if name.isprintable() else repr(name) for name in names)
     if first["type"] == "extra_forbidden":
         return key, f"unknown key{nearest_key(key)}"
     if first["type"] == "missing":
