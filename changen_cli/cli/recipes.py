@@ -30,7 +30,15 @@ Settings = Annotated[
 
 def run(
     recipe: File,
-    output: options.Output = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write. \\[default: as the recipe says, else its input's name with -changen]",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     settings: Settings = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,

@@ -14,12 +14,12 @@ from pydantic.fields import FieldInfo
 from changen_cli.core.errors import UsageError
 from changen_cli.core.manifest import FILE_NAME, read_manifest
 from changen_cli.core.recipe import Recipe, explain, nearest_key, option_name, recipe_keys, section_of, validate
+from changen_cli.core.transitions import preset_names
 from changen_cli.core.yaml_files import dump_yaml, parse_yaml, read_yaml
 
-_DATA = Path(__file__).parents[1] / "data"
-_BUNDLED = {path.stem for name in ("models", "transitions") for path in (_DATA / name).glob("*.*")}
+_MODELS = Path(__file__).parents[1] / "data" / "models"
 _PATHS = ("source.input", "output.path")
-_PATHS_OR_NAMES = ("source.sam_model", "synthesis.model", "synthesis.vae", "events.transitions")
+_ON_THE_HUB = ("synthesis.model", "synthesis.vae", "source.sam_model")
 _PLACEHOLDER = "images"
 _COLUMN = 36
 _HEAD = """\
@@ -35,9 +35,8 @@ _HEAD = """\
 def load_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe from a YAML file, or the recipe of a finished dataset from its manifest.
 
-    Relative paths in a YAML file are taken from the folder it lies in, wherever the command runs: ``source.input`` and
-    ``output.path``. ``source.sam_model``, ``synthesis.model``, ``synthesis.vae`` and ``events.transitions`` may also be
-    names; they are paths if they begin with a dot, or exist there.
+    Relative paths in a YAML file are taken from the folder it lies in, wherever the command runs. Bundled models and
+    transitions stay names, and so do Hub ids: ``org/name`` is a path only if it exists there.
 
     Args:
         path: The recipe, a ``manifest.json``, or a dataset's folder.
@@ -110,22 +109,23 @@ def _read(path: Path) -> dict[str, Any]:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds no recipe", "Begin with: source: {input: FOLDER}; or see changen recipe init")
-    folder = path.parent
-    for key in (*_PATHS, *_PATHS_OR_NAMES):
+    names = {"events.transitions": {*preset_names()}, "synthesis.model": {file.stem for file in _MODELS.iterdir()}}
+    for key in (*_PATHS, *_ON_THE_HUB, "events.transitions"):
         section, _, name = key.partition(".")
         holder = values.get(section)
-        if isinstance(holder, dict) and isinstance(holder.get(name), str | int | float):
-            holder[name] = _anchored(str(holder[name]), folder, maybe_name=key in _PATHS_OR_NAMES)
+        value = holder.get(name) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and isinstance(value, str | int | float) and value not in names.get(key, ()):
+            holder[name] = _anchored(str(value), path.parent, hub=key in _ON_THE_HUB)
     return values
 
 
-def _anchored(value: str, folder: Path, *, maybe_name: bool) -> str:
-    """A path in a recipe file as an absolute one; names and addresses as they are."""
+def _anchored(value: str, folder: Path, *, hub: bool) -> str:
+    """A path in a recipe file as an absolute one; addresses and Hub ids as they are."""
     if "\0" in value or "://" in value:
         return value
     path = os.path.join(folder, os.path.expanduser(value))
-    named = maybe_name and not value.startswith((".", "~", os.sep))
-    return value if named and (value in _BUNDLED or not os.path.exists(path)) else os.path.realpath(path)
+    named = hub and value.count("/") == 1 and not value.startswith((".", "~", "/"))
+    return value if named and not os.path.exists(path) else os.path.realpath(path)
 
 
 def _put(values: dict[str, Any], key: str, value: Any, path: Path) -> None:

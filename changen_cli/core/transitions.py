@@ -124,7 +124,7 @@ def load_transitions(value: Any) -> TransitionTable:
     except UsageError as error:
         if os.path.exists(path):  # unlike Path.exists, no name is too long for it
             raise UsageError(f"--transitions {error}") from None
-        near = nearest(str(value), preset_names())
+        near = nearest(path.name, preset_names())
         raise UsageError(f"--transitions {value}: no such preset or file{near}", _presets()) from None
     if not isinstance(content, dict):
         raise UsageError(f"--transitions {value} holds no mapping", "Begin with: rates: {tree: {bareland: 0.1}}")
