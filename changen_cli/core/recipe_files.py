@@ -20,6 +20,7 @@ from changen_cli.core.yaml_files import dump_yaml, parse_yaml, read_yaml
 _MODELS = Path(__file__).parents[1] / "data" / "models"
 _PATHS = ("source.input", "output.path")
 _ON_THE_HUB = ("synthesis.model", "synthesis.vae", "source.sam_model")
+_MATRIX = "events.transitions"
 _PLACEHOLDER = "images"
 _COLUMN = 36
 _HEAD = """\
@@ -40,7 +41,8 @@ def load_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
 
     Args:
         path: The recipe, a ``manifest.json``, or a dataset's folder.
-        changes: Values by dotted key that replace those of the file; their paths are as they are.
+        changes: Values by dotted key that replace those of the file; their paths are as seen from where the command
+            runs.
 
     Raises:
         UsageError: It cannot be read, or says something a recipe cannot; names the file, the key, the reason, and the
@@ -50,7 +52,9 @@ def load_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     changes = changes or {}
     values = _read(path)
     for key, value in changes.items():
-        _put(values, key, value, path)
+        # The shell does this for --input ~/tiles, but not behind the = of --set.
+        home = isinstance(value, str) and key in (*_PATHS, *_ON_THE_HUB, _MATRIX)
+        _put(values, key, os.path.expanduser(value) if home else value, path)
     try:
         return validate(values)
     except ValidationError as error:
@@ -109,8 +113,8 @@ def _read(path: Path) -> dict[str, Any]:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds no recipe", "Begin with: source: {input: FOLDER}; or see changen recipe init")
-    names = {"events.transitions": {*preset_names()}, "synthesis.model": {file.stem for file in _MODELS.iterdir()}}
-    for key in (*_PATHS, *_ON_THE_HUB, "events.transitions"):
+    names = {_MATRIX: {*preset_names()}, "synthesis.model": {file.stem for file in _MODELS.iterdir()}}
+    for key in (*_PATHS, *_ON_THE_HUB, _MATRIX):
         section, _, name = key.partition(".")
         holder = values.get(section)
         value = holder.get(name) if isinstance(holder, dict) else None

@@ -90,6 +90,15 @@ def test_a_shipped_recipe_says_what_it_makes(name: str) -> None:
     assert f"changen run recipes/{name}.yaml" in head
 
 
+def test_the_recipe_of_the_documentation_is_one(tmp_path) -> None:
+    page = (RECIPES.parent / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(found)
+    assert load_recipe(tmp_path / "mine.yaml").events.steps == 2
+    for name in SHIPPED:
+        assert f"`{name}.yaml`" in page
+
+
 def test_run_makes_what_generate_makes(xbd_tree, tmp_path, model_file) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(

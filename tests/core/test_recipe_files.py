@@ -45,6 +45,7 @@ def test_paths_are_taken_from_the_folder_of_the_file(
     assert (seen.source.input, seen.output.path) == ("../tiles", "out")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load(file, "source: {input: ~/tiles}").source.input == str(tmp_path / "tiles")
+    assert load(file, text, "source.input=~/tiles").source.input == str(tmp_path / "tiles")
     assert load(file, "source: {input: /data/x}").source.input == "/data/x"
     assert load(file, "source: {input: 2018}").source.input == str(tmp_path / "recipes" / "2018")
 
