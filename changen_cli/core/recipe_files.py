@@ -125,7 +125,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _anchored(value: str, folder: Path, *, hub: bool) -> str:
     """A path in a recipe file as an absolute one; addresses and Hub ids as they are."""
-    if "\0" in value or "://" in value:
+    if "://" in value:
         return value
     path = os.path.join(folder, os.path.expanduser(value))
     named = hub and value.count("/") == 1 and not value.startswith((".", "~", "/"))

@@ -18,7 +18,7 @@ LARGEST_BYTES = 1 << 20
 
 
 class PlainLoader(yaml.SafeLoader):
-    """Mappings, lists, texts, numbers, true, false and null; no aliases, no key twice.
+    """Mappings, lists, texts, numbers, true, false and null; no aliases, no tags, no key twice.
 
     Of two keys with one name PyYAML would silently drop the first. Aliases let a few lines stand for gigabytes.
     """
@@ -26,13 +26,20 @@ class PlainLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse aliases, which are resolved here."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem="aliases (*name) are not understood",
-                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
-            )
+        """Refuse aliases and tags, which are read here."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if isinstance(event, yaml.AliasEvent) or tag is not None:
+            what = f"tags ({tag.replace('tag:yaml.org,2002:', '!!')})" if tag else "aliases (*name)"
+            raise yaml.MarkedYAMLError(problem=f"{what} are not understood", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: Any) -> Any:
+        """Refuse zero bytes, which no path and no name can hold."""
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and "\0" in value:
+            raise yaml.MarkedYAMLError(problem="a text with a zero byte", problem_mark=node.start_mark)
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuse a key that is given twice."""
@@ -86,12 +93,12 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark and "\n" in text.strip() else ""
-        reason = " ".join(str(error.problem or error.context or "no YAML").split())
+        reason = " ".join(str(error.problem or error.context or "no YAML").split())[:300]
         raise UsageError(f"{where}{place}: {reason}") from None
     except RecursionError:
         raise UsageError(f"{where}: nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{where}: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{where}: {' '.join(str(error).split())[:300]}") from None
 
 
 def read_yaml(path: Path) -> Any:
