@@ -6,14 +6,15 @@ A file says which rates it wants; what they mean for the classes of one folder i
 from __future__ import annotations
 
 import math
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from changen_cli.core.errors import UsageError
+from changen_cli.core.yaml_files import read_yaml
 
 _FOLDER = Path(__file__).parents[1] / "data" / "transitions"
 DEFAULT_TRANSITIONS = "openearthmap"
@@ -119,13 +120,12 @@ def load_transitions(value: Any) -> TransitionTable:
         return _checked({"name": "recipe", **value}, "events.transitions")
     path = transitions_path(str(value))
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except FileNotFoundError:
-        near = nearest(str(value), preset_names())
+        content = read_yaml(path)
+    except UsageError as error:
+        if os.path.exists(path):  # unlike Path.exists, no name is too long for it
+            raise UsageError(f"--transitions {error}") from None
+        near = nearest(path.name, preset_names())
         raise UsageError(f"--transitions {value}: no such preset or file{near}", _presets()) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--transitions {value} cannot be read: {reason}") from None
     if not isinstance(content, dict):
         raise UsageError(f"--transitions {value} holds no mapping", "Begin with: rates: {tree: {bareland: 0.1}}")
     return _checked({"name": path.stem, **content}, f"--transitions {value}")
@@ -139,17 +139,6 @@ def nearest(word: str, known: tuple[str, ...]) -> str:
 
 def _presets() -> str:
     return f"Presets: {', '.join(preset_names())}"
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML whose mappings name a key once: of two rows with one name PyYAML would silently drop the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"{twice!r} is given twice")
-        return super().construct_mapping(node, deep)
 
 
 def _checked(values: dict[str, Any], where: str) -> TransitionTable:
