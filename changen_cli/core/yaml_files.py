@@ -64,6 +64,11 @@ class _PlainDumper(yaml.SafeDumper):
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         return super().represent_mapping(tag, mapping, flow_style=False)
 
+    def represent_scalar(self, tag: str, value: Any, style: str | None = None) -> yaml.ScalarNode:
+        # PyYAML takes rare characters for line ends, which other than in double quotes become spaces.
+        rare = isinstance(value, str) and not value.isprintable()
+        return super().represent_scalar(tag, value, '"' if rare else style)
+
 
 for _name, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
