@@ -179,7 +179,7 @@ def _how(facts: Mapping[str, Any]) -> str:
 
 
 def _tree(facts: Mapping[str, Any]) -> str:
-    split = min(facts["splits"], default="train")
+    split = _first_split(facts)
     folder = facts["layout"] == "folder"
     names = {
         "split": split,
@@ -218,7 +218,7 @@ def _values(facts: Mapping[str, Any]) -> str:
 
 
 def _load(facts: Mapping[str, Any]) -> str:
-    split = min(facts["splits"], default="train")
+    split = _first_split(facts)
     more = int(facts["dates"]) > 2
     kinds = ("image", "mask") if _has_images(facts) else ("mask",)
     first = ", ".join(f"`{name}`" for name in (*(f"t{t}_{kind}" for kind in kinds for t in (1, 2)), "change_mask"))
@@ -278,3 +278,8 @@ def _origin(facts: Mapping[str, Any]) -> str:
         f"## Sources and licence\n\n{text}\n\nThe conditions of the source images and of the model apply to this dataset.\n\n"
         f"## Citation\n\n```bibtex\n{CITATION}\n```"
     )
+
+
+def _first_split(facts: Mapping[str, Any]) -> str:
+    """The split an example shows: train, where there is one."""
+    return "train" if "train" in facts["splits"] else min(facts["splits"], default="train")
