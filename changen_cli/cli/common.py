@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -93,34 +93,12 @@ class PlainProgress:
         say(f"{done}, {made}, {self._stage}{detail}")
 
 
-class RichProgress:
-    """Progress as a live bar: scenes, samples/s, ETA and the current stage.
+class LiveBar:
+    """What all live bars share: they show themselves while in use, and print notes above."""
 
-    Args:
-        items: What is gone through.
-        made: What comes of it.
-    """
+    _bar: Bar
 
-    def __init__(self, items: str = "images", made: str = "samples") -> None:
-        self._made = made
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Eta
-
-        self._bar: Bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn(f"{items}  {{task.fields[rate]}}"),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            Eta(),
-            console=Console(stderr=True),
-        )
-        self._task = self._bar.add_task("starting", total=None, rate="")
-        self._started = time.monotonic()
-
-    def __enter__(self) -> RichProgress:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
@@ -134,6 +112,34 @@ class RichProgress:
         from rich.markup import escape
 
         self._bar.console.print(escape(text), highlight=False)
+
+
+class RichProgress(LiveBar):
+    """Progress as a live bar: scenes, samples/s, ETA and the current stage.
+
+    Args:
+        items: What is gone through.
+        made: What comes of it.
+    """
+
+    def __init__(self, items: str = "images", made: str = "samples") -> None:
+        self._made = made
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Eta
+
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn(f"{items}  {{task.fields[rate]}}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            Eta(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("starting", total=None, rate="")
+        self._started = time.monotonic()
 
     def stage(self, name: str) -> None:
         """Show the stage."""

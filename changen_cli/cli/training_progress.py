@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from changen_cli.cli.common import duration, say
+from changen_cli.cli.common import LiveBar, duration, say
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
     from changen_cli.training.loop import Step
 
 
@@ -66,7 +64,7 @@ class QuietTraining(TrainingLines):
         """Ignore."""
 
 
-class TrainingBar(TrainingLines):
+class TrainingBar(LiveBar, TrainingLines):
     """A live bar: images, loss, images/s, ETA."""
 
     def __init__(self) -> None:
@@ -74,7 +72,7 @@ class TrainingBar(TrainingLines):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self._bar: Bar = Progress(
+        self._bar = Progress(
             TextColumn("[bold]training"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
@@ -84,21 +82,6 @@ class TrainingBar(TrainingLines):
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task("training", total=None, detail="", left="")
-
-    def __enter__(self) -> TrainingBar:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def note(self, text: str) -> None:
-        """Print the note above the bar."""
-        from rich.markup import escape
-
-        self._bar.console.print(escape(text), highlight=False)
 
     def step(self, step: Step, total: int) -> None:
         """Advance the bar."""

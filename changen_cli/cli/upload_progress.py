@@ -6,12 +6,8 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from changen_cli.cli.common import duration, say
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+from changen_cli.cli.common import LiveBar, duration, say
 
 
 def size(count: int) -> str:
@@ -68,7 +64,7 @@ class QuietUpload(UploadLines):
         """Ignore."""
 
 
-class UploadBar(UploadLines):
+class UploadBar(LiveBar, UploadLines):
     """A live bar: bytes, bytes/s, ETA."""
 
     def __init__(self) -> None:
@@ -84,26 +80,11 @@ class UploadBar(UploadLines):
         )
         from rich.progress import TimeRemainingColumn as Eta
 
-        self._bar: Bar = Progress(
+        self._bar = Progress(
             TextColumn("[bold]sending"), BarColumn(bar_width=30), DownloadColumn(), TransferSpeedColumn(),
             TimeElapsedColumn(), TextColumn("ETA"), Eta(), console=Console(stderr=True),
         )  # fmt: skip
         self._task = self._bar.add_task("sending", total=None)
-
-    def __enter__(self) -> UploadBar:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def note(self, text: str) -> None:
-        """Print the note above the bar."""
-        from rich.markup import escape
-
-        self._bar.console.print(escape(text), highlight=False)
 
     def sent(self, done: int, total: int) -> None:
         """Advance the bar."""
