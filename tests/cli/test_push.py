@@ -129,7 +129,7 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_was_sent(
     process = start("push-to-hub", "out", "--repo-id", "org/series", "--shard-size", "300kB", "--workers", "1")
     assert fault.reached.wait(60)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "Interrupted. What was finished is kept." in err and "Traceback" not in err
     assert len(hub[1].repos["dataset", "org/series"].messages) == 1
