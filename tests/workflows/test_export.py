@@ -255,7 +255,7 @@ def test_an_interruption_leaves_nothing_under_the_name(number, deaf, dataset, tm
     )
     assert process.stdout is not None and process.stdout.readline()
     process.send_signal(number)
-    assert process.wait(20) != 0
+    assert process.wait(180) != 0
     assert tree(tmp_path / "out") == before
     if number != signal.SIGKILL:
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
