@@ -42,7 +42,7 @@ def validate(
     """
     from changen_cli.workflows.validate import validate as run
 
-    with make_progress(quiet=quiet, items="", made="read") as progress:
+    with make_progress(quiet=quiet, items="items", made="read") as progress:
         found = run(folder, layout=layout, progress=progress)
     if as_json:
         result_json(asdict(found) | {"folder": str(folder)})

@@ -18,7 +18,7 @@ from changen_cli.core.manifest import Manifest, read_manifest
 from changen_cli.core.types import IGNORE
 from changen_cli.exports.check_sample import AGAIN, Opened, Rules, SampleCheck, check_row
 from changen_cli.exports.check_tables import FOLDERS, Table, open_tables
-from changen_cli.exports.findings import Finding
+from changen_cli.exports.findings import Finding, one_line
 
 Tick = Callable[[str, int, int], None]
 """Told what is being checked, how much of it is done, and how much there is."""
@@ -64,7 +64,7 @@ class _Check:
         try:
             self._manifest = read_manifest(self._folder)
         except OutputError as error:
-            yield Finding(MANIFEST, str(error), "")
+            yield Finding(MANIFEST, one_line(error, self._folder), _RERUN)
         if self._manifest and self._manifest.status not in ("complete", "interrupted"):
             yield Finding(MANIFEST, f"the run has the status {self._manifest.status}: files may be missing", _RERUN)
         if self._manifest and self._manifest.status == "interrupted":
@@ -211,7 +211,12 @@ class _Check:
             if promised:
                 yield Finding(CHECKSUMS, "missing, and the manifest has its hash", AGAIN)
             else:
-                yield Finding(CHECKSUMS, "missing: made before changen wrote checksums", "", "warning")
+                yield Finding(
+                    CHECKSUMS,
+                    "missing: made before changen wrote checksums",
+                    "Nothing tells whether bytes changed",
+                    "warning",
+                )
             return
         if self._manifest and sha256(path) != promised:
             yield Finding(CHECKSUMS, "is not the file whose hash the manifest has", AGAIN)

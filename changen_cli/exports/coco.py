@@ -24,6 +24,7 @@ from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import put_rgb_png
 from changen_cli.exports.master import Master, Sample
 from changen_cli.exports.names import SafeNames
+from changen_cli.exports.notes import Notes
 from changen_cli.exports.objects import OLD_DATASET, Outline, need_objects, object_numbers, outlines
 
 ANNOTATIONS = "annotations.json"
@@ -37,12 +38,11 @@ class Coco:
         self._target, self._master = target, master
         self._names = SafeNames()
         self._splits: dict[str, _Split] = {}
-        self.notes: list[str] = []
+        self.notes = Notes()
 
     def write(self, sample: Sample, split: str) -> int:
         """Add all dates of a sample."""
-        if not sample.instances and OLD_DATASET not in self.notes:
-            self.notes.append(OLD_DATASET)
+        self.notes.add(OLD_DATASET, holds=not sample.instances)
         if split not in self._splits:
             self._splits[split] = _Split(self._target / split)
         stem, numbers = self._names(sample.id), object_numbers(sample, self._master.schema)

@@ -26,7 +26,7 @@ class Finding:
 
     file: str
     message: str
-    fix: str = ""
+    fix: str
     severity: Literal["error", "warning"] = "error"
 
 

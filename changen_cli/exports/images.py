@@ -1,10 +1,12 @@
-"""Image files of exports: as they are where the reader takes them, else encoded anew without loss."""
+"""Files of exports: images as they are where the reader takes them, else encoded anew without loss; and JSON."""
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,6 +36,12 @@ def put_rgb_png(image: Stored, target: Path) -> None:
         image.put(target)
     else:
         save_png(image.array(), target)
+
+
+def save_json(content: Any, target: Path, indent: int | None = None) -> None:
+    """Write JSON as UTF-8."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(content, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")
 
 
 def save_tiff(

@@ -39,17 +39,21 @@ class Layer:
     optional: bool = False
 
 
-def split_folders(root: Path) -> Iterator[Path | Finding]:
-    """The folders of the splits; a finding where there is none."""
+def split_folders(root: Path, layer: str) -> Iterator[Path | Finding]:
+    """The folders of the splits; findings where there is none, and where another folder holds ``layer`` like one."""
     found = [root / name for name in NAMES if (root / name).is_dir()]
     if not found:
         yield Finding(".", f"has none of the folders {', '.join(NAMES)}", "Name the folder that holds them")
     yield from found
+    for path in sorted(root.iterdir()):
+        if path.name not in NAMES and (path / layer).is_dir():
+            message = f"is passed over: splits are called {', '.join(NAMES)}"
+            yield Finding(path.name, message, "Rename it", "warning")
 
 
 def check_splits(root: Path, layers: Sequence[Layer], agree: Agreement | None = None) -> Iterator[Finding]:
     """Check ``{train,val,test}/<layer>/*.png``."""
-    for found in split_folders(root):
+    for found in split_folders(root, layers[0].folder):
         if isinstance(found, Finding):
             yield found
         else:

@@ -71,7 +71,7 @@ class OpenCD:
         """Check the folders of each split, and the lists that are there."""
         ids = _class_ids(folder / "classes.json")
         semantic = [replace(_SEMANTIC, folder=name, values=ids) for name in ("label_from", "label_to")]
-        for split in split_folders(folder):
+        for split in split_folders(folder, "A"):
             if isinstance(split, Finding):
                 yield split
                 continue

@@ -17,13 +17,13 @@ import numpy as np
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.types import BoolArray, UInt8Array
-from changen_cli.exports.coverage import Coverage
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import put_rgb_png, save_png
 from changen_cli.exports.layers import Layer, check_splits
 from changen_cli.exports.master import Master, Sample, pairs
 from changen_cli.exports.names import SafeNames
+from changen_cli.exports.notes import Coverage
 from changen_cli.exports.reading import Pixels
 
 _BLACK, _BLUE, _RED = (0, 0, 0), (0, 0, 255), (255, 0, 0)

@@ -24,13 +24,13 @@ import numpy as np
 from changen_cli.core.errors import UsageError
 from changen_cli.core.files import write_text
 from changen_cli.core.types import ClassSchema, UInt8Array
-from changen_cli.exports.coverage import Coverage
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import put_rgb_png, save_png
 from changen_cli.exports.layers import Layer, check_splits
 from changen_cli.exports.master import Master, Sample, pairs
 from changen_cli.exports.names import SafeNames
+from changen_cli.exports.notes import Coverage
 from changen_cli.exports.reading import Pixels
 
 CLASSES = ("unchanged", "water", "ground", "low vegetation", "tree", "building", "sports field")

@@ -9,7 +9,6 @@ building has no feature. Samples without georeference have no degrees, and of th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from changen_cli.core.errors import UsageError
 from changen_cli.exports.dates import INVENTED, date_names
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
-from changen_cli.exports.images import save_tiff
+from changen_cli.exports.images import save_json, save_tiff
 from changen_cli.exports.master import Master, Sample
 from changen_cli.exports.names import SafeNames
+from changen_cli.exports.notes import Notes
 from changen_cli.exports.objects import OLD_DATASET, Ground, geometry, need_buildings, object_numbers, outlines
 
 NOT_PLACED = (
@@ -37,19 +37,16 @@ class SpaceNet7:
         need_buildings(master, "spacenet7")
         self._target, self._schema = target, master.schema
         self._names = SafeNames()
-        self.notes: list[str] = []
+        self.notes = Notes()
 
     def write(self, sample: Sample, split: str) -> int:
         """Add the series of a sample, one place."""
         aoi = self._place(sample.id)
         root, ground = self._target / split / aoi, Ground(sample.row)
         numbers, names = object_numbers(sample, self._schema)
-        for note, holds in (
-            (INVENTED, not sample.calendar),
-            (OLD_DATASET, not sample.instances),
-            (NOT_PLACED, not ground),
-        ):
-            self.notes += [note] if holds and note not in self.notes else []
+        self.notes.add(INVENTED, holds=not sample.calendar)
+        self.notes.add(OLD_DATASET, holds=not sample.instances)
+        self.notes.add(NOT_PLACED, holds=not ground)
         for date, month in enumerate(_months(sample)):
             stem = f"global_monthly_{month}_mosaic_{aoi}"
             stored, image = sample.images[date], root / "images" / f"{stem}.tif"
@@ -116,6 +113,4 @@ def _link(path: Path, folder: Path) -> None:
 
 def _save(path: Path, found: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
     features = [{"type": "Feature", "properties": told, "geometry": shape} for shape, told in found]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"type": "FeatureCollection", "features": features}
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    save_json({"type": "FeatureCollection", "features": features}, path)

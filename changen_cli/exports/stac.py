@@ -23,8 +23,10 @@ from changen_cli.core.licences import to_spdx
 from changen_cli.exports.dates import INVENTED, date_names, moment
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
+from changen_cli.exports.images import save_json
 from changen_cli.exports.master import Master, Sample, Stored
 from changen_cli.exports.names import SafeNames
+from changen_cli.exports.notes import Notes
 from changen_cli.exports.objects import Ground, Ring
 from changen_cli.exports.reading import Row
 
@@ -51,12 +53,11 @@ class Stac:
         self._boxes: dict[str, list[list[float]]] = {}
         self._moments: dict[str, set[str]] = {}
         self._index: list[Row] = []
-        self.notes: list[str] = []
+        self.notes = Notes()
 
     def write(self, sample: Sample, split: str) -> int:
         """Add the items of a sample."""
-        if not sample.calendar and INVENTED not in self.notes:
-            self.notes.append(INVENTED)
+        self.notes.add(INVENTED, holds=not sample.calendar)
         stem, ground = self._names(sample.id), Ground(sample.row)
         root = self._target / split / stem
         shape = sample.mask_arrays.shape[1:]
@@ -67,7 +68,7 @@ class Stac:
             image, labels = self._image(sample, date, stem, root), self._labels(sample, date, stem, root, ring)
             for item in (image, labels):
                 item = _item(item, when, ring, self._collection(split)) | {"links": [*item["links"], *_LINKS]}
-                _save(root / f"{item['id']}.json", item)
+                save_json(item, root / f"{item['id']}.json", indent=1)
                 ids.append(f"{stem}/{item['id']}.json")
         self._items.setdefault(split, []).extend(ids)
         self._moments.setdefault(split, set()).update(moments)
@@ -88,7 +89,7 @@ class Stac:
         counts = np.bincount(sample.mask_arrays[date].ravel(), minlength=256)
         pixels = {label: int(counts[index]) for index, label in enumerate(classes)} | {"unknown": int(counts[255])}
         extent = {"type": "Feature", "geometry": _polygon(ring), "properties": {"pixels": pixels}}
-        _save(root / f"{name}_labels.geojson", {"type": "FeatureCollection", "features": [extent]})
+        save_json({"type": "FeatureCollection", "features": [extent]}, root / f"{name}_labels.geojson", indent=1)
         labels = {
             "href": f"./{name}_labels.geojson",
             "type": _GEOJSON,
@@ -139,7 +140,7 @@ class Stac:
             boxes = np.array(self._boxes.get(split) or [_WHOLE_EARTH])
             times = sorted(self._moments[split])
             links = [{"rel": "item", "href": f"./{item}", "type": _GEOJSON} for item in items]
-            _save(self._target / split / "collection.json", {
+            collection = {
                 "type": "Collection",
                 "stac_version": VERSION,
                 "id": self._collection(split),
@@ -152,15 +153,17 @@ class Stac:
                     "temporal": {"interval": [[times[0], times[-1]]]},
                 },
                 "links": [_link("root", "../catalog.json"), _link("parent", "../catalog.json"), *links],
-            })  # fmt: skip
+            }  # fmt: skip
+            save_json(collection, self._target / split / "collection.json", indent=1)
             children.append(_link("child", f"./{split}/collection.json"))
-        _save(self._target / "catalog.json", {
+        catalog = {
             "type": "Catalog",
             "stac_version": VERSION,
             "id": self._master.name,
             "description": "Image time series with exact change labels, made by changen",
             "links": [_link("root", "./catalog.json"), *children],
-        })  # fmt: skip
+        }  # fmt: skip
+        save_json(catalog, self._target / "catalog.json", indent=1)
 
     @staticmethod
     def check(folder: Path) -> Iterator[Finding]:
@@ -258,8 +261,3 @@ def _write_index(rows: list[Row], path: Path) -> None:
     told = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
     table = pa.Table.from_pylist(rows)
     pq.write_table(table.replace_schema_metadata({"geo": json.dumps(told)}), path)
-
-
-def _save(path: Path, content: Row) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -16,7 +16,6 @@ What xBD has no word for:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,9 @@ from changen_cli.core.types import IGNORE, ClassSchema, Int32Array, UInt8Array
 from changen_cli.exports.dates import moment
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
-from changen_cli.exports.images import put_rgb_png, save_png
+from changen_cli.exports.images import put_rgb_png, save_json, save_png
 from changen_cli.exports.master import Master, Pair, Sample, pairs
+from changen_cli.exports.notes import Notes
 from changen_cli.exports.objects import (
     OLD_DATASET,
     Ground,
@@ -59,13 +59,12 @@ class Xbd:
         self._type = _TYPES.get(disaster, disaster or "none")
         self._from_xbd = source.get("layout") == "xbd"
         self._count = 0
-        self.notes: list[str] = []
+        self.notes = Notes()
 
     def write(self, sample: Sample, split: str) -> int:
         """Add the pairs of a sample."""
         numbers, names = object_numbers(sample, self._master.schema)
-        if not sample.instances and OLD_DATASET not in self.notes:
-            self.notes.append(OLD_DATASET)
+        self.notes.add(OLD_DATASET, holds=not sample.instances)
         chosen = pairs(sample, self._mode)
         for pair in chosen:
             name = f"{self._disaster}_{self._count:08d}"
@@ -96,7 +95,7 @@ class Xbd:
             if unknown:
                 target = np.where(pair.masks[0] == IGNORE, np.uint8(1), target)
             put_rgb_png(image, root / "images" / f"{stem}.png")
-            _save_json(label, root / "labels" / f"{stem}.json")
+            save_json(label, root / "labels" / f"{stem}.json")
             save_png(target, root / "targets" / f"{stem}_target.png")
 
     def _metadata(self, pair: Pair, which: str, file: str) -> dict[str, Any]:
@@ -183,8 +182,3 @@ def _unknown(mask: UInt8Array) -> dict[str, list[Polygon]]:
 def _feature(uid: str, subtype: str | None, polygons: list[Polygon]) -> dict[str, Any]:
     told = {} if subtype is None else {"subtype": subtype}
     return {"properties": {"feature_type": "building", **told, "uid": uid}, "wkt": to_wkt(polygons)}
-
-
-def _save_json(content: Any, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

@@ -97,4 +97,4 @@ def _findings(folder: Path, layout: str, progress: Progress) -> Iterator[Finding
     try:
         yield from form.check(folder)
     except OutputError as error:
-        yield Finding(".", str(error))
+        yield Finding(".", str(error), "Copy or export it again")

@@ -157,6 +157,12 @@ def test_a_folder_that_is_no_levir_cd(levir, tmp_path) -> None:
     assert messages.count("is missing") == 3 and "no item" in messages[-1]
 
 
+def test_a_split_that_no_reader_looks_for_is_a_warning(levir) -> None:
+    (levir / "train").rename(levir / "validation")
+    (levir / "val").mkdir()
+    assert ("validation", "warning") in [(f.file, f.severity) for f in findings("levir-cd", levir)]
+
+
 def test_a_flat_name_without_a_split_is_found(made, tmp_path) -> None:
     """torchgeo globs <split>*.png: a file of any other name is never read. [torchgeo/datasets/levircd.py]"""
     export_as("levir-cd-flat", made("building"), tmp_path / "out")

@@ -1,12 +1,21 @@
-"""How much of a dataset's change a layout shows that knows fewer kinds of it."""
+"""What an export tells the user about: what the layout does not show, or shows otherwise than it seems."""
 
 from __future__ import annotations
 
 from changen_cli.core.types import BoolArray
 
 
+class Notes(list[str]):
+    """Lines for the user, each of them once."""
+
+    def add(self, text: str, *, holds: bool) -> None:
+        """Note something, if it holds for a sample."""
+        if holds and text not in self:
+            self.append(text)
+
+
 class Coverage:
-    """Counts changed pixels and those a layout labels.
+    """Counts changed pixels and those a layout labels, where it knows fewer kinds of change.
 
     Args:
         kind: What the layout labels, for the message.
