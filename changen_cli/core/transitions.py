@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from changen_cli.core.errors import UsageError
+from changen_cli.core.untrusted import read_yaml
 
 _FOLDER = Path(__file__).parents[1] / "data" / "transitions"
 DEFAULT_TRANSITIONS = "openearthmap"
@@ -119,11 +119,11 @@ def load_transitions(value: Any) -> TransitionTable:
         return _checked({"name": "recipe", **value}, "events.transitions")
     path = transitions_path(str(value))
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        content = read_yaml(path)
     except FileNotFoundError:
         near = nearest(str(value), preset_names())
         raise UsageError(f"--transitions {value}: no such preset or file{near}", _presets()) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"--transitions {value} cannot be read: {reason}") from None
     if not isinstance(content, dict):
@@ -139,17 +139,6 @@ def nearest(word: str, known: tuple[str, ...]) -> str:
 
 def _presets() -> str:
     return f"Presets: {', '.join(preset_names())}"
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML whose mappings name a key once: of two rows with one name PyYAML would silently drop the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"{twice!r} is given twice")
-        return super().construct_mapping(node, deep)
 
 
 def _checked(values: dict[str, Any], where: str) -> TransitionTable:

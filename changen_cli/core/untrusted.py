@@ -1,0 +1,166 @@
+"""Reading what others wrote: text within bounds, JSON and YAML that end, names that stay inside their folder.
+
+Every function here raises ValueError with a reason that reads well after a file's name; callers make the error of it
+that fits: a skip, a bad request, a broken dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import yaml
+
+YAML_BYTES = 1 << 20
+"""Settings and statements are pages, not books; PyYAML takes about ten seconds for so much."""
+JSON_BYTES = 1 << 28
+"""The event log of a long series has tens of megabytes."""
+LINE_BYTES = 1 << 24
+"""One row of a table."""
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_MAX_NAME = 200
+
+
+def read_text(path: Path, limit: int = JSON_BYTES, errors: str = "strict") -> str:
+    """Read a UTF-8 file of at most ``limit`` bytes.
+
+    Args:
+        path: The file.
+        limit: More bytes are not read.
+        errors: What to do with bytes that are no UTF-8, as for ``bytes.decode``.
+
+    Raises:
+        ValueError: It is larger, or no UTF-8.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"is larger than {limit / 1e6:.0f} MB, and not read")
+    return data.decode("utf-8", errors)
+
+
+def read_lines(path: Path, limit: int = LINE_BYTES, errors: str = "strict") -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, of at most ``limit`` bytes each.
+
+    Raises:
+        ValueError: A line is longer, or no UTF-8.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        while line := file.readline(limit + 1):
+            if len(line) > limit:
+                raise ValueError(f"has a line of more than {limit / 1e6:.0f} MB")
+            yield line.decode("utf-8", errors)
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: It is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
+
+
+def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
+    """Read a JSON file; raises as :func:`read_text` and :func:`parse_json`."""
+    return parse_json(read_text(path, limit))
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Safe YAML of which nothing is lost and nothing grows.
+
+    Mappings name a key once: of two rows with one name PyYAML would silently drop the first. Aliases are refused: a
+    page of aliases of aliases is a structure of billions of entries to whoever prints it.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose anything but an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read: write it out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct a mapping whose keys are texts or numbers, each of them once."""
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError("a key is no text")
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                raise yaml.YAMLError(f"{name!r} is given twice")
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML with :class:`PlainLoader`.
+
+    Raises:
+        ValueError: It is none, holds an alias or a key twice, or is nested too deeply.
+    """
+    try:
+        return yaml.load(text, Loader=PlainLoader)
+    except RecursionError:
+        raise ValueError("its YAML is nested too deeply") from None
+    # Constructors of tags such as !!timestamp fail on what they do not expect in many ways.
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise ValueError(" ".join(str(error).split())[:300] or "is no YAML") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file of at most :data:`YAML_BYTES`; raises as :func:`read_text` and :func:`parse_yaml`."""
+    return parse_yaml(read_text(path, YAML_BYTES))
+
+
+def readable_text(value: Any, limit: int = 200) -> str:
+    """Return a label's text as it can be stored anywhere: valid UTF-8, on one line, of at most ``limit`` characters."""
+    text = str(value) if isinstance(value, str | int | float) else type(value).__name__
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else "_" for letter in text[:limit])
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether a text can be part of a file name everywhere: letters, digits, ``.``, ``_``, ``-``, no leading dot."""
+    return isinstance(name, str) and len(name) <= _MAX_NAME and _PLAIN.fullmatch(name) is not None
+
+
+def relative_name(name: Any) -> str:
+    """Return ``name`` if it is the path of something inside a folder, on every system.
+
+    Raises:
+        ValueError: It is empty, absolute, has a drive letter, a backslash or a NUL, or leads out by ``..``.
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"{str(name)[:80]!r} is no file name")
+    path = PurePosixPath(name)
+    bad = not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name
+    if bad or PureWindowsPath(name).drive or any(ord(letter) < 32 for letter in name):
+        raise ValueError(f"{name[:80]!r} is no path inside its folder")
+    return name
+
+
+def inside(root: Path, name: Any) -> Path:
+    """Return the path of a file that a table, a list or a label names, below the folder it belongs to.
+
+    Args:
+        root: The folder.
+        name: What is named, with ``/``.
+
+    Raises:
+        ValueError: It lies outside, by its name or by a link.
+    """
+    path = root / relative_name(name)
+    try:
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise ValueError(f"{name!r} is a link that leads out of its folder: put the file in its place")
+    except (OSError, RuntimeError):  # a link to itself
+        raise ValueError(f"{name!r} is a link that leads nowhere") from None
+    return path

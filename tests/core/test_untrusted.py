@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from changen_cli.core.untrusted import (
+    inside,
+    is_plain_name,
+    parse_json,
+    parse_yaml,
+    read_lines,
+    read_text,
+    readable_text,
+)
+
+
+def test_files_are_read_up_to_their_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("one\ntwo\nthree")
+    assert read_text(tmp_path / "a", 13) == "one\ntwo\nthree"
+    assert list(read_lines(tmp_path / "a", 5)) == ["one\n", "two\n", "three"]
+    with pytest.raises(ValueError, match="larger than"):
+        read_text(tmp_path / "a", 12)
+    with pytest.raises(ValueError, match="has a line of more than"):
+        list(read_lines(tmp_path / "a", 4))
+
+
+def test_json_that_is_nested_too_deeply_is_no_crash() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_json("[" * 100_000)
+    with pytest.raises(ValueError, match="Exceeds the limit"):
+        parse_json("1" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: &x [1]\nb: *x", "aliases"),
+        ("a: &x {b: 1}\nc:\n  <<: *x", "aliases"),
+        ("a: 1\na: 2", "'a' is given twice"),
+        ("[" * 5000, "nested too deeply"),
+        ("? [a]\n: 1", "a key is no text"),
+        ("a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
+        ("a: 2018-13-45", "month"),
+        ("a: !!timestamp x", "NoneType"),
+        ("a: [", "while parsing"),
+    ],
+)
+def test_yaml_that_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_yaml(text)
+
+
+def test_plain_yaml_is_read() -> None:
+    assert parse_yaml("a: {b: [1, 2.5, x]}\n3: null") == {"a": {"b": [1, 2.5, "x"]}, 3: None}
+    started = time.perf_counter()
+    assert len(parse_yaml("{" + ",".join(f"k{n}: v" for n in range(5000)) + "}")) == 5000
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../a",
+        "a/../../b",
+        "/etc/passwd",
+        "C:\\a",
+        "C:a",
+        "a\\b",
+        "\\\\host\\share",
+        "a\0b",
+        "a\nb",
+        "",
+        ".",
+        None,
+        3,
+        ["a"],
+    ],
+)
+def test_names_that_leave_their_folder(tmp_path: Path, name: object) -> None:
+    with pytest.raises(ValueError, match=r"is no path inside|is no file name"):
+        inside(tmp_path, name)
+
+
+def test_links_that_leave_their_folder(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (tmp_path / "secret").write_text("x")
+    (root / "out").symlink_to(tmp_path / "secret")
+    (root / "up").symlink_to(tmp_path)
+    (root / "loop").symlink_to(root / "loop")
+    (root / "sub" / "in").symlink_to(root / "own")
+    assert inside(root, "sub/in") == root / "sub/in"
+    assert inside(root, "sub/new.png") == root / "sub/new.png"
+    for name in ("out", "up/secret", "loop"):
+        with pytest.raises(ValueError, match="is a link"):
+            inside(root, name)
+    os.symlink(root, tmp_path / "door")  # the folder itself may be reached by a link
+    assert inside(tmp_path / "door", "sub/in") == tmp_path / "door/sub/in"
+
+
+def test_labels_become_text_that_can_be_stored() -> None:
+    assert readable_text("a\ud800b\n\x1b[31mc\u202e") == "a\\ud800b__[31mc_"
+    assert readable_text("x" * 500) == "x" * 200
+    assert [readable_text(value) for value in (7, 1.5, [1], {"a": 1})] == ["7", "1.5", "list", "dict"]
+
+
+def test_plain_names() -> None:
+    assert all(map(is_plain_name, ("tier3--a_00_v00", "a", "0.x-y", "a" * 200)))
+    assert not any(map(is_plain_name, ("", ".a", "a/b", "-a", "..", "a b", "ä", "a" * 201, None, 3, "a\n")))
