@@ -7,7 +7,6 @@ that fits: a skip, a bad request, a broken dataset.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -20,7 +19,6 @@ JSON_BYTES = 1 << 28
 """The event log of a long series has tens of megabytes."""
 LINE_BYTES = 1 << 24
 """One row of a table."""
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _MAX_NAME = 200
 
 
@@ -128,8 +126,11 @@ def readable_text(value: Any, limit: int = 200) -> str:
 
 
 def is_plain_name(name: Any) -> bool:
-    """Whether a text can be part of a file name everywhere: letters, digits, ``.``, ``_``, ``-``, no leading dot."""
-    return isinstance(name, str) and len(name) <= _MAX_NAME and _PLAIN.fullmatch(name) is not None
+    """Whether a text can be the name of a file or folder, and of nothing elsewhere: no separator, no leading dot."""
+    try:
+        return "/" not in relative_name(name) and name[0] != "." and len(name) <= _MAX_NAME
+    except ValueError:
+        return False
 
 
 def relative_name(name: Any) -> str:

@@ -8,8 +8,8 @@ from typing import get_args
 import numpy as np
 
 from changen_cli.core.types import BoolArray, Box, EventKind, UInt8Array
-from changen_cli.exports.master import Row
 from changen_cli.exports.polygons import fill_polygon
+from changen_cli.exports.rows import Row
 
 _KEYS = {
     "object_id": str, "instance": int, "kind": str, "from_class": int, "to_class": int,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from changen_cli.core.errors import OutputError
+from changen_cli.core.untrusted import parse_json
 from changen_cli.exports.check_events import misfits
-from changen_cli.exports.master import Row
 from changen_cli.exports.polygons import fill_polygon
+from changen_cli.exports.rows import Row
 
 Numbers = npt.NDArray[Any]
 """uint16 or int32 ``[H, W]``, object numbers."""
@@ -25,7 +25,7 @@ def parse_objects(text: str) -> dict[int, str]:
         OutputError: It is no such JSON object.
     """
     try:
-        found = json.loads(text)
+        found = parse_json(text)
         return {int(number): str(name) for number, name in found.items()}
     except (ValueError, AttributeError) as error:
         raise OutputError(f"the table of objects is no JSON object of numbers: {error}") from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +16,10 @@ from changen_cli.core.types import IGNORE, UInt8Array
 from changen_cli.exports.check_events import check_step
 from changen_cli.exports.check_objects import check_instances, nameless, parse_objects
 from changen_cli.exports.findings import Finding
-from changen_cli.exports.master import Row, Stored
+from changen_cli.exports.master import Stored
+from changen_cli.exports.pictures import open_picture
+from changen_cli.exports.rows import MAX_DATES, Row, parse_rows
 
-MAX_DATES = 65
-"""Dates of the longest series a recipe can ask for."""
 _ROUNDED = 1e-8
 _MODES = {"8-bit RGB": ("RGB",), "one band of 8 bits": ("L",), "one band of 16 or 32 bits": ("I;16", "I")}
 _RGB, _BAND, _NUMBERS = _MODES
@@ -213,15 +211,13 @@ class SampleCheck:
 
     def _open(self, part: Part, mode: str, date: int | None) -> Generator[Finding, None, npt.NDArray[Any] | None]:
         """Decode one file; yields what is wrong with it, returns its pixels or None."""
-        from PIL import Image
-
         if part.stored is None:
             yield Finding(part.file, f"{part.label} {part.problem}", AGAIN)
             return None
         try:
-            with Image.open(io.BytesIO(part.stored.read())) as picture:
+            with open_picture(part.stored.read()) as picture:
                 found, array = picture.mode, np.array(picture)
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError) as error:
             yield Finding(part.file, f"{part.label} cannot be read: {' '.join(str(error).split())[:120]}", AGAIN)
             return None
         if found not in _MODES[mode]:
@@ -246,7 +242,7 @@ class SampleCheck:
         try:
             with warnings.catch_warnings(), MemoryFile(stored.read()) as memory:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with memory.open() as source:
+                with memory.open(driver="GTiff") as source:
                     crs, transform, tags = source.crs, source.transform, source.tags()
         except (RasterioError, OSError) as error:
             yield Finding(part.file, f"{part.label} is no readable GeoTIFF: {error}", AGAIN)
@@ -345,9 +341,6 @@ def parse_log(text: str) -> list[tuple[int, Row]]:
         OutputError: One is no JSON object.
     """
     try:
-        events = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
+        return list(enumerate(parse_rows(text), 1))
     except ValueError as error:
         raise OutputError(f"the event log is no JSON: {error}") from None
-    if not all(isinstance(event, dict) for event in events):
-        raise OutputError("the event log holds something that is no event")
-    return list(enumerate(events, 1))

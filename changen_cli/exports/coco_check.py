@@ -5,18 +5,18 @@ The rules are pycocotools': what it indexes by, and how it decodes segmentations
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import Finding, Problem, guarded
 from changen_cli.exports.layers import relative
 from changen_cli.exports.objects import ring_area
+from changen_cli.exports.pictures import open_picture
 
 _LISTS = ("images", "annotations", "categories")
 _SHOWN = 20
@@ -36,7 +36,7 @@ def check_coco(root: Path) -> Iterator[Finding]:
 def _check_file(root: Path, path: Path) -> Iterator[Finding]:
     name = relative(root, path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         lists = {key: list(content[key]) for key in _LISTS}
         images = {entry["id"]: entry for entry in lists["images"]}
         known = {entry["id"] for entry in lists["categories"]}
@@ -78,12 +78,11 @@ def _check_images(root: Path, path: Path, listed: list[dict[str, Any]]) -> Itera
             yield Finding(f"{relative(root, base)}/{file}", "is missing", f"{relative(root, path)} lists it")
             continue
         try:
-            with Image.open(image) as picture:
-                picture.load()
+            with open_picture(image) as picture:
                 if picture.size != size:
                     message = f"has {picture.width} × {picture.height} px, the annotations say {size[0]} × {size[1]}"
                     yield Finding(relative(root, image), message, "Correct width and height, and the segmentations")
-        except (OSError, ValueError, SyntaxError) as error:
+        except ValueError as error:
             reason = " ".join(str(error).replace(str(image), "").split())[:120]
             yield Finding(relative(root, image), f"cannot be read: {reason}", "Copy or export it again")
     if base.name == "images":

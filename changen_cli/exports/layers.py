@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from changen_cli.exports.findings import Finding
+from changen_cli.exports.pictures import open_picture
 from changen_cli.exports.splits import NAMES
 
 Pixels = npt.NDArray[Any]
@@ -127,9 +127,9 @@ def read_pixels(path: Path, layer: Layer) -> tuple[Pixels | None, list[tuple[str
         Its pixels, None where they are of no use for comparisons; and (what is wrong, what to do) of each problem.
     """
     try:
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             mode, array = picture.mode, np.array(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except ValueError as error:
         reason = " ".join(str(error).replace(str(path), "").split())[:120]
         return None, [(f"cannot be read: {reason}", "Copy or export it again")]
     return array if mode == layer.mode else None, pixel_problems(array, mode, layer)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +14,19 @@ import numpy.typing as npt
 
 from changen_cli.core.errors import OutputError, UsageError
 from changen_cli.core.types import BoolArray, ClassSchema, Int32Array, UInt8Array
+from changen_cli.core.untrusted import (
+    inside,
+    parse_json,
+    read_json,
+    read_text,
+    relative_name,
+)
 from changen_cli.exports.formats import PairMode
-
-Row = dict[str, Any]
+from changen_cli.exports.pictures import open_picture
+from changen_cli.exports.rows import Row, checked_row, parse_rows, read_rows, unreadable
 
 _BATCH_ROWS = 4
+_MANIFEST_BYTES = 1 << 30
 _TEXTS = ("objects", "events")
 """Long texts of a sample, which are no metadata."""
 
@@ -54,16 +60,11 @@ class Stored:
         Raises:
             OutputError: They cannot be decoded.
         """
-        from PIL import Image
-
         try:
-            with Image.open(io.BytesIO(self.read())) as picture:
+            with open_picture(self.read()) as picture:
                 return np.array(picture)
-        except (OSError, ValueError, SyntaxError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise OutputError(
-                f"{self.path or self.name} cannot be read: {reason}", "Run changen validate on the dataset"
-            ) from None
+        except (OSError, ValueError) as error:
+            raise unreadable(self.path or self.name, error) from None
 
     def put(self, target: Path) -> None:
         """Make ``target`` this file: a hard link where the file system can, else a copy.
@@ -124,15 +125,18 @@ class Sample:
     @cached_property
     def events(self) -> list[Row]:
         """One row per event, as in docs/outputs.md."""
-        if self.log.startswith("["):
-            rows: list[Row] = json.loads(self.log)
-            return rows
-        return [json.loads(line) for line in self.log.splitlines()]
+        try:
+            return parse_rows(self.log)
+        except ValueError as error:
+            raise unreadable(f"the event log of {self.id}", error) from None
 
     @cached_property
     def objects(self) -> dict[int, str]:
         """Number → object id of every object; empty where there are no instance masks."""
-        return {int(number): str(name) for number, name in json.loads(self.names).items()}
+        try:
+            return {int(number): str(name) for number, name in parse_json(self.names).items()}
+        except (ValueError, AttributeError) as error:
+            raise unreadable(f"the table of objects of {self.id}", error) from None
 
     @cached_property
     def mask_arrays(self) -> UInt8Array:
@@ -222,15 +226,14 @@ class Master:
         """Metadata of all samples, in order, without pixels; those of a folder with their ``*_file_name`` columns."""
         for table in self.tables:
             if self.layout == "folder":
-                with table.open(encoding="utf-8") as lines:
-                    yield from (json.loads(line) for line in lines)
+                yield from (row for _, row in read_rows(table))
             else:
                 import pyarrow.parquet as pq
 
                 file = pq.ParquetFile(table, pre_buffer=False)
                 names = [name for name in file.schema_arrow.names if not _holds_pixels(name) and name not in _TEXTS]
                 for batch in file.iter_batches(1024, columns=names):
-                    yield from batch.to_pylist()
+                    yield from map(partial(checked_row, table), batch.to_pylist())
 
     def logs(self) -> Iterator[tuple[Row, list[Row]]]:
         """Metadata and events of all samples, in order; no pixel is read."""
@@ -246,8 +249,8 @@ class Master:
             names = set(file.schema_arrow.names) - {"objects"}
             for batch in file.iter_batches(256, columns=[n for n in names if not _holds_pixels(n)]):
                 for row in batch.to_pylist():
-                    events = row.pop("events")
-                    yield row, json.loads(events)
+                    sample = Sample(checked_row(table, row), (), (), (), row.pop("events"))
+                    yield row, sample.events
 
     def samples(self) -> Iterator[Sample]:
         """All samples, in order; a few rows of a shard are in memory at a time."""
@@ -287,35 +290,48 @@ def open_master(root: Path) -> Master:
 
 def _json(path: Path) -> Row:
     try:
-        value: Row = json.loads(path.read_text(encoding="utf-8"))
-        return value
+        value = read_json(path, _MANIFEST_BYTES)
     except FileNotFoundError:
         raise UsageError(
             f"{path.parent} has no {path.name}", "Name a dataset made by changen generate or simulate"
         ) from None
     except (OSError, ValueError) as error:
         raise OutputError(f"{path} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise OutputError(f"{path} cannot be read: it holds no JSON object")
+    return value
 
 
 def _from_folder(table: Path) -> Iterator[Sample]:
-    with table.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            dates = int(row["dates"])
+    for number, row in read_rows(table):
+        try:
+            sample = _stored_sample(table.parent, row)
+        except (ValueError, KeyError, TypeError) as error:
+            raise unreadable(f"{table}, line {number}", error) from None
+        yield sample
 
-            def files(names: list[str | None]) -> tuple[Stored, ...]:
-                return tuple(Stored(Path(name).name, table.parent / name) for name in names if name)
 
-            images = row.get("image_file_names") or [row.get(f"t{t + 1}_image_file_name") for t in range(dates)]
-            masks = row.get("mask_file_names") or [row[f"t{t + 1}_mask_file_name"] for t in range(dates)]
-            changes = row.get("change_file_names") or [row["change_mask_file_name"]]
-            numbers = row.get("instance_file_names") or [row.get(f"t{t + 1}_instances_file_name") for t in range(dates)]
-            log, names = (
-                (table.parent / row.pop(key)).read_text(encoding="utf-8") if key in row else "{}"
-                for key in ("events_file", "objects_file")
-            )
-            plain = {key: value for key, value in row.items() if not key.endswith(("_file_name", "_file_names"))}
-            yield Sample(plain, files(images), files(masks), files(changes), log, files(numbers), names)
+def _stored_sample(folder: Path, row: Row) -> Sample:
+    """The files a row names, all of them in the dataset."""
+    dates = row["dates"]
+
+    def place(name: str) -> Path:
+        return inside(folder.parent, f"{folder.name}/{relative_name(name)}")
+
+    def files(names: list[str | None]) -> tuple[Stored, ...]:
+        paths = [place(name) for name in names if name is not None]
+        return tuple(Stored(path.name, path) for path in paths)
+
+    images = row.get("image_file_names") or [row.get(f"t{t + 1}_image_file_name") for t in range(dates)]
+    masks = row.get("mask_file_names") or [row[f"t{t + 1}_mask_file_name"] for t in range(dates)]
+    changes = row.get("change_file_names") or [row["change_mask_file_name"]]
+    numbers = row.get("instance_file_names") or [row.get(f"t{t + 1}_instances_file_name") for t in range(dates)]
+    log, names = (read_text(place(row.pop(key))) if key in row else "{}" for key in ("events_file", "objects_file"))
+    plain = {key: value for key, value in row.items() if not key.endswith(("_file_name", "_file_names"))}
+    sample = Sample(plain, files(images), files(masks), files(changes), log, files(numbers), names)
+    if len(sample.masks) != dates or len(sample.changes) != dates - 1 or len(sample.images) not in (0, dates):
+        raise ValueError(f"it names fewer or more files than {dates} dates have")
+    return sample
 
 
 def _from_shard(table: Path) -> Iterator[Sample]:
@@ -323,7 +339,7 @@ def _from_shard(table: Path) -> Iterator[Sample]:
 
     # Buffered ahead, the whole shard would be in memory.
     for batch in pq.ParquetFile(table, pre_buffer=False).iter_batches(_BATCH_ROWS):
-        for cells in batch.to_pylist():
+        for cells in map(partial(checked_row, table), batch.to_pylist()):
             dates = int(cells["dates"])
 
             def stored(cell: Row | None) -> tuple[Stored, ...]:

@@ -6,7 +6,6 @@ The rules are those of the item, collection and catalogue specifications, and th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import chain
@@ -15,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import Finding, Problem, guarded
 from changen_cli.exports.layers import relative
+from changen_cli.exports.pictures import open_picture
 
 _LABEL = "stac-extensions.github.io/label/"
 _REQUIRED = {
@@ -63,7 +64,7 @@ def _name(base: Path, path: Path) -> str:
 
 def _read(path: Path) -> tuple[Content | None, list[Problem]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         kind = content["type"]
         required = _REQUIRED[kind]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -177,13 +178,10 @@ def _time_problems(properties: Content) -> Iterator[Problem]:
 
 def _size(file: Path) -> tuple[tuple[int, int] | None, str]:
     """(height, width) of a raster; and what is wrong with it, or nothing."""
-    from PIL import Image
-
     try:
-        with Image.open(file) as picture:
-            picture.load()
+        with open_picture(file) as picture:
             return (picture.height, picture.width), ""
-    except (OSError, ValueError, SyntaxError) as error:
+    except ValueError as error:
         return None, f"cannot be read: {' '.join(str(error).replace(str(file), '').split())[:100]}"
 
 
@@ -206,7 +204,7 @@ def _label_problems(path: Path, item: Content) -> Iterator[Problem]:
         yield "has no asset labels", "The label extension wants one of this key"
     elif str(labels.get("href", "")).endswith("json") and (path.parent / labels["href"]).is_file():
         try:
-            content = json.loads((path.parent / labels["href"]).read_text(encoding="utf-8"))
+            content = read_json(path.parent / labels["href"])
             kind = content["type"]
         except (OSError, ValueError, KeyError, TypeError):
             kind = None

@@ -6,8 +6,6 @@ is a second sample to the reader, which then lacks files. [webdataset/webdataset
 
 from __future__ import annotations
 
-import io
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -15,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from changen_cli.core.untrusted import parse_json
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.layers import relative
+from changen_cli.exports.pictures import open_picture
 
 _KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 _SHARD = re.compile(r"(.*?)(\d+)\.tar")
@@ -75,7 +74,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes], str]]:
         with tarfile.open(shard, "r|") as tar:
             for member in tar:
                 found = _KEY.fullmatch(member.name)
-                if not member.isfile() or not found:
+                if not member.isfile() or member.issparse() or not found:
                     yield "", {}, f"has the member {member.name}, which belongs to no sample"
                     continue
                 if found[1] != key:
@@ -99,11 +98,11 @@ def _sample_problems(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
         kind = name.rpartition(".")[2].lower()
         try:
             if kind == "json":
-                json.loads(data)
+                parse_json(data.decode("utf-8"))
             elif kind in _PIXELS:
-                with Image.open(io.BytesIO(data)) as picture:
+                with open_picture(data) as picture:
                     pixels[name] = np.array(picture)
-        except (OSError, ValueError, SyntaxError) as error:
+        except ValueError as error:
             yield f"has a {name} that cannot be read: {' '.join(str(error).split())[:100]}", "Export it again"
     sizes = {name: array.shape[:2] for name, array in pixels.items()}
     if len(set(sizes.values())) > 1:

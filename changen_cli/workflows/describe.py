@@ -12,7 +12,8 @@ import numpy as np
 
 from changen_cli.core.licences import Licence, dataset_licence
 from changen_cli.core.manifest import Manifest, read_manifest
-from changen_cli.exports.master import Master, Row, open_master
+from changen_cli.exports.master import Master, open_master
+from changen_cli.exports.rows import Row
 from changen_cli.writers.card_front import dataset_info
 from changen_cli.writers.card_tables import AREA_EDGES_PX
 
