@@ -54,6 +54,9 @@ _SHORT = {
 }
 
 
+_SPDX = {"odbl": "ODbL-1.0", "etalab-2.0": "etalab-2.0", "mit": "MIT", "apache-2.0": "Apache-2.0"}
+
+
 @dataclass(frozen=True)
 class Licence:
     """What a dataset may be published under.
@@ -75,6 +78,11 @@ def find_identifier(text: str) -> str | None:
     words = re.sub(r"^(the-)|(-licen[cs]e)$|-international$", "", words)
     name = _SHORT.get(words, words)
     return name if name in _ORDER or name in _OTHERS else None
+
+
+def to_spdx(identifier: str) -> str:
+    """Return the SPDX identifier of one of the Hub's; ``other`` where it has none of the usual ones."""
+    return identifier.upper() if identifier.startswith(("cc-by", "cc0")) else _SPDX.get(identifier, UNKNOWN)
 
 
 def check_identifier(text: str, option: str) -> str:

@@ -94,6 +94,11 @@ class ClassSchema:
         return tuple(dict.fromkeys((*self.damage_ids, *self._named(_BUILDING_WORDS))))
 
     @property
+    def standing_ids(self) -> tuple[int, ...]:
+        """Those of :attr:`building_ids` that are buildings still: all but the destroyed."""
+        return tuple(index for index in self.building_ids if index not in self.damage_ids[-1:])
+
+    @property
     def building_id(self) -> int | None:
         """Id of the class whose objects are created: the first of :attr:`building_ids`, or None."""
         return next(iter(self.building_ids), None)

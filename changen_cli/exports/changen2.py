@@ -18,9 +18,10 @@ from changen_cli.core.types import IGNORE, UInt8Array
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import save_tiff
-from changen_cli.exports.layers import Layer, Pixels, check_layers, relative
+from changen_cli.exports.layers import Layer, check_layers, relative
 from changen_cli.exports.master import Master, Pair, Sample, Stored, pairs
 from changen_cli.exports.names import SafeNames
+from changen_cli.exports.reading import Pixels
 from changen_cli.exports.splits import NAMES
 
 _FOLDERS = ("t1_images", "t2_images", "t1_masks", "t2_masks")

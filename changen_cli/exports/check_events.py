@@ -9,7 +9,7 @@ import numpy as np
 
 from changen_cli.core.types import BoolArray, Box, EventKind, UInt8Array
 from changen_cli.exports.polygons import fill_polygon
-from changen_cli.exports.rows import Row
+from changen_cli.exports.reading import Row
 
 _KEYS = {
     "object_id": str, "instance": int, "kind": str, "from_class": int, "to_class": int,

@@ -3,47 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from changen_cli.core.errors import OutputError
-from changen_cli.core.untrusted import parse_json
 from changen_cli.exports.check_events import misfits
 from changen_cli.exports.polygons import fill_polygon
-from changen_cli.exports.rows import Row
-
-Numbers = npt.NDArray[Any]
-"""uint16 or int32 ``[H, W]``, object numbers."""
+from changen_cli.exports.reading import Pixels, Row
 
 
-def parse_objects(text: str) -> dict[int, str]:
-    """Number → object id.
-
-    Raises:
-        OutputError: It is no such JSON object.
-    """
-    try:
-        found = parse_json(text)
-        return {int(number): str(name) for number, name in found.items()}
-    except (ValueError, AttributeError) as error:
-        raise OutputError(f"the table of objects is no JSON object of numbers: {error}") from None
-
-
-def nameless(numbers: Numbers, objects: Mapping[int, str]) -> list[int]:
-    """Numbers of an instance mask that the table of objects does not have."""
+def nameless(numbers: Pixels, objects: Mapping[int, str]) -> list[int]:
+    """Pixels of an instance mask that the table of objects does not have."""
     return sorted(set(np.unique(numbers).tolist()) - {0} - set(objects))
 
 
 def check_instances(
-    events: Sequence[tuple[int, Row]], before: Numbers, after: Numbers, objects: Mapping[int, str]
+    events: Sequence[tuple[int, Row]], before: Pixels, after: Pixels, objects: Mapping[int, str]
 ) -> Iterator[str]:
     """Yield what the events of a step say of objects that the instance masks do not show, one line each.
 
     Args:
         events: Number and content of each.
-        before: Object numbers at the date the step leads from.
+        before: Object numbers, uint16 or int32 ``[H, W]``, at the date the step leads from.
         after: Object numbers at the date it leads to.
         objects: Number → object id.
     """

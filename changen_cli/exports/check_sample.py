@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from changen_cli.core.calendar import tiff_datetime
 from changen_cli.core.errors import OutputError
 from changen_cli.core.types import IGNORE, UInt8Array
 from changen_cli.exports.check_events import check_step
-from changen_cli.exports.check_objects import check_instances, nameless, parse_objects
-from changen_cli.exports.findings import Finding
+from changen_cli.exports.check_objects import check_instances, nameless
+from changen_cli.exports.findings import Finding, one_line
 from changen_cli.exports.master import Stored
-from changen_cli.exports.pictures import open_picture
-from changen_cli.exports.rows import MAX_DATES, Row, parse_rows
+from changen_cli.exports.reading import MAX_DATES, Pixels, Row, decode, parse_log, parse_objects
 
 _ROUNDED = 1e-8
 _MODES = {"8-bit RGB": ("RGB",), "one band of 8 bits": ("L",), "one band of 16 or 32 bits": ("I;16", "I")}
@@ -172,7 +170,7 @@ class SampleCheck:
 
     def __init__(self, opened: Opened, rules: Rules) -> None:
         self._opened, self._rules, self._row = opened, rules, opened.row
-        self.first_image: npt.NDArray[Any] | None = None
+        self.first_image: Pixels | None = None
         self.first_mask: UInt8Array | None = None
         self.log_read = False
         self.kinds: list[str] = []
@@ -209,16 +207,15 @@ class SampleCheck:
             for message in messages:
                 yield Finding(sample.log_file, f"{sample.where}step {t}, {message}", AGAIN)
 
-    def _open(self, part: Part, mode: str, date: int | None) -> Generator[Finding, None, npt.NDArray[Any] | None]:
+    def _open(self, part: Part, mode: str, date: int | None) -> Generator[Finding, None, Pixels | None]:
         """Decode one file; yields what is wrong with it, returns its pixels or None."""
         if part.stored is None:
             yield Finding(part.file, f"{part.label} {part.problem}", AGAIN)
             return None
         try:
-            with open_picture(part.stored.read()) as picture:
-                found, array = picture.mode, np.array(picture)
-        except (OSError, ValueError) as error:
-            yield Finding(part.file, f"{part.label} cannot be read: {' '.join(str(error).split())[:120]}", AGAIN)
+            found, array = decode(part.stored.read())
+        except (OutputError, ValueError) as error:
+            yield Finding(part.file, f"{part.label} cannot be read: {error}", AGAIN)
             return None
         if found not in _MODES[mode]:
             yield Finding(part.file, f"{part.label} has mode {found}, not {mode}", AGAIN)
@@ -245,7 +242,7 @@ class SampleCheck:
                 with memory.open(driver="GTiff") as source:
                     crs, transform, tags = source.crs, source.transform, source.tags()
         except (RasterioError, OSError) as error:
-            yield Finding(part.file, f"{part.label} is no readable GeoTIFF: {error}", AGAIN)
+            yield Finding(part.file, f"{part.label} is no readable GeoTIFF: {one_line(error)}", AGAIN)
             return
         if crs is None or row["crs"] is None or crs != CRS.from_user_input(row["crs"]):
             yield Finding(part.file, f"{part.label} has CRS {crs}, the row says {row['crs']}", AGAIN)
@@ -290,7 +287,7 @@ class SampleCheck:
             masks = " and ".join(self._opened.masks[s].file.rpartition("/")[2] for s in (t, t + 1))
             yield Finding(part.file, f"{part.label}: {wrong} px are not where {masks} differ", AGAIN)
 
-    def _numbers(self) -> Generator[Finding, None, tuple[list[npt.NDArray[Any] | None], dict[int, str] | None]]:
+    def _numbers(self) -> Generator[Finding, None, tuple[list[Pixels | None], dict[int, str] | None]]:
         """Open the instance masks and the table of objects; returns both, None for what cannot be used."""
         sample = self._opened
         if not sample.numbers:
@@ -318,7 +315,7 @@ class SampleCheck:
             yield Finding(sample.log_file, f"{sample.where}the event log is missing", AGAIN)
             return None
         try:
-            events = parse_log(sample.log)
+            events = list(enumerate(parse_log(sample.log), 1))
         except OutputError as error:
             yield Finding(sample.log_file, f"{sample.where}{error}", AGAIN)
             return None
@@ -332,15 +329,3 @@ class SampleCheck:
                 message = f"{sample.where}event {line}: there is no step {event.get('step')}"
                 yield Finding(sample.log_file, message, AGAIN)
         return [(line, event) for line, event in events if event.get("step") in steps]
-
-
-def parse_log(text: str) -> list[tuple[int, Row]]:
-    """Number, from 1, and content of every event of a log: JSON Lines, or a JSON array.
-
-    Raises:
-        OutputError: One is no JSON object.
-    """
-    try:
-        return list(enumerate(parse_rows(text), 1))
-    except ValueError as error:
-        raise OutputError(f"the event log is no JSON: {error}") from None

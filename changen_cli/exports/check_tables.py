@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 
 from changen_cli.core.untrusted import inside, is_plain_name, parse_json, read_lines, read_text
 from changen_cli.exports.check_sample import AGAIN, Opened, Part, Rules
-from changen_cli.exports.findings import Finding
+from changen_cli.exports.findings import Finding, one_line
 from changen_cli.exports.master import Stored
-from changen_cli.exports.rows import MAX_DATES, Row
+from changen_cli.exports.reading import MAX_DATES, Row, open_shard
 
 Expected = Callable[[str, str, str], bool]
 """Whether a row asks for a file: split, folder, file name."""
@@ -69,7 +69,7 @@ class FolderTable:
             for number, line in enumerate(read_lines(self._path, errors="replace"), 1):
                 yield self._row(number, line, rules)
         except (OSError, ValueError) as error:
-            yield Finding(self.name, f"cannot be read on: {error}", AGAIN)
+            yield Finding(self.name, f"cannot be read on: {one_line(error)}", AGAIN)
 
     def _row(self, number: int, line: str, rules: Rules) -> Opened | Finding:
         try:
@@ -164,19 +164,18 @@ class ShardTable:
     def samples(self, rules: Rules) -> Iterator[Opened | Finding]:
         """Open its rows, a few at a time."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         yield from self._number()
         pair = [name for name in PAIR if rules.images or not name.endswith("_image")]
         try:
-            file = pq.ParquetFile(self._path)
+            file = open_shard(self._path)
             if (names := file.schema_arrow.names)[: len(pair)] != pair:
                 yield Finding(self.name, f"columns begin {', '.join(names[:6])}, not {', '.join(pair)}", AGAIN)
             for batch in file.iter_batches(_BATCH_ROWS):
                 for row in batch.to_pylist():
                     yield self._open(row, rules)
         except (pa.ArrowException, OSError) as error:
-            yield Finding(self.name, f"cannot be read: {' '.join(str(error).split())[:120]}", AGAIN)
+            yield Finding(self.name, f"cannot be read: {one_line(error)}", AGAIN)
 
     def _number(self) -> Iterator[Finding]:
         """Shards are numbered through: one that is missing would not be missed by readers."""

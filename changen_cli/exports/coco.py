@@ -106,7 +106,7 @@ class _Split:
 
     def close(self, master: Master) -> None:
         """Write ``annotations.json``."""
-        head = {"info": {"description": f"{master.root.name}, made by changen"}, "licenses": []}
+        head = {"info": {"description": f"{master.name}, made by changen"}, "licenses": []}
         texts = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in head.items()]
         texts.append(f'"categories": {json.dumps(categories(master.schema), ensure_ascii=False)}')
         with (self._root / ANNOTATIONS).open("w", encoding="utf-8") as target:

@@ -16,7 +16,7 @@ from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import Finding, Problem, guarded
 from changen_cli.exports.layers import relative
 from changen_cli.exports.objects import ring_area
-from changen_cli.exports.pictures import open_picture
+from changen_cli.exports.reading import decode
 
 _LISTS = ("images", "annotations", "categories")
 _SHOWN = 20
@@ -78,13 +78,13 @@ def _check_images(root: Path, path: Path, listed: list[dict[str, Any]]) -> Itera
             yield Finding(f"{relative(root, base)}/{file}", "is missing", f"{relative(root, path)} lists it")
             continue
         try:
-            with open_picture(image) as picture:
-                if picture.size != size:
-                    message = f"has {picture.width} × {picture.height} px, the annotations say {size[0]} × {size[1]}"
-                    yield Finding(relative(root, image), message, "Correct width and height, and the segmentations")
+            height, width = decode(image)[1].shape[:2]
         except ValueError as error:
-            reason = " ".join(str(error).replace(str(image), "").split())[:120]
-            yield Finding(relative(root, image), f"cannot be read: {reason}", "Copy or export it again")
+            yield Finding(relative(root, image), f"cannot be read: {error}", "Copy or export it again")
+            continue
+        if (width, height) != size:
+            message = f"has {width} × {height} px, the annotations say {size[0]} × {size[1]}"
+            yield Finding(relative(root, image), message, "Correct width and height, and the segmentations")
     if base.name == "images":
         for stray in sorted({p.name for p in base.iterdir()} - {Path(file).name for file in seen}):
             fix = "Add it to the annotations, or remove it"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Problem = tuple[str, str]
 """What is wrong with a file, and what to do about it."""
+
+_LONGEST = 160
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,12 @@ class Finding:
     severity: Literal["error", "warning"] = "error"
 
 
+def one_line(error: BaseException, path: Path | None = None) -> str:
+    """The message of an error on one line, without the file it is about."""
+    text = str(error) if path is None else str(error).replace(str(path), "")
+    return " ".join(text.split())[:_LONGEST] or type(error).__name__
+
+
 def guarded(problems: Iterator[Problem], what: str, fix: str) -> Iterator[Problem]:
     """Problems found in content that may be anything: where it cannot even be looked at, that is the problem.
 
@@ -38,4 +47,4 @@ def guarded(problems: Iterator[Problem], what: str, fix: str) -> Iterator[Proble
     try:
         yield from problems
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        yield f"{what} is not as it should be: {' '.join(str(error).split())[:100]}", fix
+        yield f"{what} is not as it should be: {one_line(error)}", fix

@@ -83,6 +83,9 @@ class Format:
             raise UsageError(
                 f"{master.root} holds masks only, and this layout shows images", "Make it with changen generate"
             )
+        if self.item == "series" and mode != "consecutive":
+            known = ", ".join(name for name, form in FORMATS.items() if form.item == "pair")
+            raise UsageError("--pairs: this layout takes whole series", f"It is for {known}")
         if mapping and not self.own_classes:
             known = ", ".join(name for name, form in FORMATS.items() if form.own_classes)
             raise UsageError("--map: this layout keeps the classes as they are", f"It is for {known}")

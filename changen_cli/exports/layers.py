@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from changen_cli.exports.findings import Finding
-from changen_cli.exports.pictures import open_picture
+from changen_cli.exports.findings import Finding, Problem
+from changen_cli.exports.reading import Pixels, decode
 from changen_cli.exports.splits import NAMES
 
-Pixels = npt.NDArray[Any]
 Agreement = Callable[[Mapping[str, Pixels]], Iterator[tuple[str, str, str]]]
 """The pixels of one item by folder → (folder, what is wrong, what to do), one for each disagreement."""
 
@@ -120,22 +117,20 @@ def _check_item(
             yield Finding(relative(root, base / folder / item), message, fix)
 
 
-def read_pixels(path: Path, layer: Layer) -> tuple[Pixels | None, list[tuple[str, str]]]:
+def read_pixels(path: Path, layer: Layer) -> tuple[Pixels | None, list[Problem]]:
     """Decode a file as a layer.
 
     Returns:
         Its pixels, None where they are of no use for comparisons; and (what is wrong, what to do) of each problem.
     """
     try:
-        with open_picture(path) as picture:
-            mode, array = picture.mode, np.array(picture)
+        mode, array = decode(path)
     except ValueError as error:
-        reason = " ".join(str(error).replace(str(path), "").split())[:120]
-        return None, [(f"cannot be read: {reason}", "Copy or export it again")]
+        return None, [(f"cannot be read: {error}", "Copy or export it again")]
     return array if mode == layer.mode else None, pixel_problems(array, mode, layer)
 
 
-def pixel_problems(array: Pixels, mode: str, layer: Layer) -> list[tuple[str, str]]:
+def pixel_problems(array: Pixels, mode: str, layer: Layer) -> list[Problem]:
     """What is wrong with decoded pixels: their mode, or their values."""
     if mode != layer.mode:
         kind = "8-bit RGB" if layer.mode == "RGB" else "8-bit grey"

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from changen_cli.core.errors import OutputError, UsageError
 from changen_cli.core.types import BoolArray, ClassSchema, Int32Array, UInt8Array
-from changen_cli.core.untrusted import (
-    inside,
-    parse_json,
-    read_json,
-    read_text,
-    relative_name,
-)
+from changen_cli.core.untrusted import inside, read_json, read_text, relative_name
+from changen_cli.exports.cards import read_front
+from changen_cli.exports.findings import one_line
 from changen_cli.exports.formats import PairMode
-from changen_cli.exports.pictures import open_picture
-from changen_cli.exports.rows import Row, checked_row, parse_rows, read_rows, unreadable
+from changen_cli.exports.reading import (
+    Pixels,
+    Row,
+    decode,
+    holds_pixels,
+    identified,
+    parse_log,
+    parse_objects,
+    read_cells,
+    read_lines,
+)
+
+T = TypeVar("T")
 
 _BATCH_ROWS = 4
 _MANIFEST_BYTES = 1 << 30
 _TEXTS = ("objects", "events")
 """Long texts of a sample, which are no metadata."""
+_CHECK = "Run changen validate on the dataset"
 
 
 @dataclass(frozen=True)
@@ -51,20 +58,26 @@ class Stored:
         return Path(self.name).suffix
 
     def read(self) -> bytes:
-        """The encoded file."""
-        return self.data if self.path is None else self.path.read_bytes()
+        """The encoded file.
 
-    def array(self) -> npt.NDArray[Any]:
-        """The pixels: uint8 ``[H, W, 3]`` or ``[H, W]``.
+        Raises:
+            OutputError: It is missing, or may not be read.
+        """
+        try:
+            return self.data if self.path is None else self.path.read_bytes()
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be read: {error.strerror}", _CHECK) from None
+
+    def array(self) -> Pixels:
+        """The pixels: uint8 ``[H, W, 3]`` or ``[H, W]``; object numbers have 16 or 32 bits.
 
         Raises:
             OutputError: They cannot be decoded.
         """
         try:
-            with open_picture(self.read()) as picture:
-                return np.array(picture)
-        except (OSError, ValueError) as error:
-            raise unreadable(self.path or self.name, error) from None
+            return decode(self.read())[1]
+        except ValueError as error:
+            raise OutputError(f"{self.path or self.name} cannot be read: {error}", _CHECK) from None
 
     def put(self, target: Path) -> None:
         """Make ``target`` this file: a hard link where the file system can, else a copy.
@@ -81,8 +94,9 @@ class Stored:
                 raise
             except OSError:
                 pass  # another file system, or one without links
+        data = self.read()
         with target.open("xb") as file:
-            file.write(self.read())
+            file.write(data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,19 +138,27 @@ class Sample:
 
     @cached_property
     def events(self) -> list[Row]:
-        """One row per event, as in docs/outputs.md."""
-        try:
-            return parse_rows(self.log)
-        except ValueError as error:
-            raise unreadable(f"the event log of {self.id}", error) from None
+        """One row per event, as in docs/outputs.md.
+
+        Raises:
+            OutputError: The log is none.
+        """
+        return self._parse(parse_log, self.log)
 
     @cached_property
     def objects(self) -> dict[int, str]:
-        """Number → object id of every object; empty where there are no instance masks."""
+        """Number → object id of every object; empty where there are no instance masks.
+
+        Raises:
+            OutputError: The table of objects is none.
+        """
+        return self._parse(parse_objects, self.names)
+
+    def _parse(self, parse: Callable[[str], T], text: str) -> T:
         try:
-            return {int(number): str(name) for number, name in parse_json(self.names).items()}
-        except (ValueError, AttributeError) as error:
-            raise unreadable(f"the table of objects of {self.id}", error) from None
+            return parse(text)
+        except OutputError as error:
+            raise OutputError(f"{self.id}: {error}", _CHECK) from None
 
     @cached_property
     def mask_arrays(self) -> UInt8Array:
@@ -222,40 +244,58 @@ class Master:
         """Whether images were drawn, or masks only."""
         return bool(self.manifest.get("images", True))
 
-    def rows(self) -> Iterator[Row]:
-        """Metadata of all samples, in order, without pixels; those of a folder with their ``*_file_name`` columns."""
-        for table in self.tables:
-            if self.layout == "folder":
-                yield from (row for _, row in read_rows(table))
-            else:
-                import pyarrow.parquet as pq
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.root.resolve().name
 
-                file = pq.ParquetFile(table, pre_buffer=False)
-                names = [name for name in file.schema_arrow.names if not _holds_pixels(name) and name not in _TEXTS]
-                for batch in file.iter_batches(1024, columns=names):
-                    yield from map(partial(checked_row, table), batch.to_pylist())
+    @cached_property
+    def card(self) -> Row:
+        """The front matter of the dataset's card, which its owner may have edited; empty without one."""
+        return read_front(self.root / "README.md")
+
+    def rows(self) -> Iterator[Row]:
+        """Metadata of all samples, in order, without pixels; those of a folder with their ``*_file_name`` columns.
+
+        Raises:
+            OutputError: A table cannot be read.
+        """
+        for table in self.tables:
+            folder = self.layout == "folder"
+            rows = read_lines(table) if folder else read_cells(table, 1024, _TEXTS, pixels=False)
+            yield from _named((identified(row) for row in rows), table)
 
     def logs(self) -> Iterator[tuple[Row, list[Row]]]:
-        """Metadata and events of all samples, in order; no pixel is read."""
-        if self.layout == "folder":
-            for table in self.tables:
-                for sample in _from_folder(table):
-                    yield sample.row, sample.events
-            return
-        import pyarrow.parquet as pq
+        """Metadata and events of all samples, in order; no pixel is read.
 
+        Raises:
+            OutputError: A table or a log cannot be read.
+        """
         for table in self.tables:
-            file = pq.ParquetFile(table)
-            names = set(file.schema_arrow.names) - {"objects"}
-            for batch in file.iter_batches(256, columns=[n for n in names if not _holds_pixels(n)]):
-                for row in batch.to_pylist():
-                    sample = Sample(checked_row(table, row), (), (), (), row.pop("events"))
-                    yield row, sample.events
+            if self.layout == "folder":
+                samples = _from_folder(table)
+            else:
+                rows = read_cells(table, 256, ("objects",), pixels=False)
+                samples = (Sample(row, (), (), (), row.pop("events")) for row in rows)
+            yield from ((sample.row, sample.events) for sample in _named(samples, table))
 
     def samples(self) -> Iterator[Sample]:
-        """All samples, in order; a few rows of a shard are in memory at a time."""
+        """All samples, in order, one at a time.
+
+        Raises:
+            OutputError: A table cannot be read.
+        """
         for table in self.tables:
-            yield from _from_folder(table) if self.layout == "folder" else _from_shard(table)
+            yield from _named(_from_folder(table) if self.layout == "folder" else _from_shard(table), table)
+
+
+def _named(items: Iterator[T], table: Path) -> Iterator[T]:
+    """Pass on what is read from a table; whatever it holds instead of that becomes an error that names it."""
+    try:
+        yield from items
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        missing = f"a row has no {error}" if isinstance(error, KeyError) else one_line(error, table)
+        raise OutputError(f"{table} cannot be read: {missing}", _CHECK) from None
 
 
 def open_master(root: Path) -> Master:
@@ -276,15 +316,18 @@ def open_master(root: Path) -> Master:
             f"{root}: its run has the status {manifest.get('status')!r}, so that files may be missing",
             "Run the command that made it again",
         )
+    source = manifest.get("source", {})
+    if not isinstance(source, dict):
+        raise OutputError(f"{root / 'manifest.json'}: its source is no JSON object", _CHECK)
     shards, tables = sorted(root.glob("data/*.parquet")), sorted(root.glob("*/metadata.jsonl"))
     if not shards and not tables:
         raise UsageError(f"{root} holds no sample: neither */metadata.jsonl nor data/*.parquet")
     try:
         rows = sorted(classes["classes"], key=lambda row: row["id"])
-        agnostic = str(manifest.get("source", {}).get("labels", "")).startswith("class-agnostic")
+        agnostic = str(source.get("labels", "")).startswith("class-agnostic")
         schema = ClassSchema(tuple(row["name"] for row in rows), class_agnostic=agnostic)
     except (KeyError, TypeError, ValueError) as error:
-        raise OutputError(f"{root / 'classes.json'} is no class table: {error!r}") from None
+        raise OutputError(f"{root / 'classes.json'} is no class table: {error!r}", _CHECK) from None
     return Master(root, "parquet" if shards else "folder", schema, manifest, tuple(shards or tables))
 
 
@@ -296,23 +339,19 @@ def _json(path: Path) -> Row:
             f"{path.parent} has no {path.name}", "Name a dataset made by changen generate or simulate"
         ) from None
     except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be read: {error}") from None
+        raise OutputError(f"{path} cannot be read: {error}", _CHECK) from None
     if not isinstance(value, dict):
-        raise OutputError(f"{path} cannot be read: it holds no JSON object")
+        raise OutputError(f"{path} is no JSON object", _CHECK)
     return value
 
 
 def _from_folder(table: Path) -> Iterator[Sample]:
-    for number, row in read_rows(table):
-        try:
-            sample = _stored_sample(table.parent, row)
-        except (ValueError, KeyError, TypeError) as error:
-            raise unreadable(f"{table}, line {number}", error) from None
-        yield sample
+    for row in map(identified, read_lines(table)):
+        yield _stored_sample(table.parent, row)
 
 
 def _stored_sample(folder: Path, row: Row) -> Sample:
-    """The files a row names, all of them in the dataset."""
+    """A row of a folder with the files it names, all of which lie in the dataset."""
     dates = row["dates"]
 
     def place(name: str) -> Path:
@@ -330,29 +369,21 @@ def _stored_sample(folder: Path, row: Row) -> Sample:
     plain = {key: value for key, value in row.items() if not key.endswith(("_file_name", "_file_names"))}
     sample = Sample(plain, files(images), files(masks), files(changes), log, files(numbers), names)
     if len(sample.masks) != dates or len(sample.changes) != dates - 1 or len(sample.images) not in (0, dates):
-        raise ValueError(f"it names fewer or more files than {dates} dates have")
+        raise ValueError(f"{sample.id} names fewer or more files than {dates} dates have")
     return sample
 
 
 def _from_shard(table: Path) -> Iterator[Sample]:
-    import pyarrow.parquet as pq
+    for cells in map(identified, read_cells(table, _BATCH_ROWS)):
+        dates = int(cells["dates"])
 
-    # Buffered ahead, the whole shard would be in memory.
-    for batch in pq.ParquetFile(table, pre_buffer=False).iter_batches(_BATCH_ROWS):
-        for cells in map(partial(checked_row, table), batch.to_pylist()):
-            dates = int(cells["dates"])
+        def stored(cell: Row | None) -> tuple[Stored, ...]:
+            return () if cell is None else (Stored(cell["path"], data=cell["bytes"]),)
 
-            def stored(cell: Row | None) -> tuple[Stored, ...]:
-                return () if cell is None else (Stored(cell["path"], data=cell["bytes"]),)
-
-            images = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_image")))
-            masks = tuple(s for t in range(dates) for s in stored(cells[f"t{t + 1}_mask"]))
-            numbers = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_instances")))
-            steps = cells.get("change_masks") or [cells["change_mask"]]
-            changes = tuple(s for cell in steps for s in stored(cell))
-            plain = {key: value for key, value in cells.items() if not _holds_pixels(key) and key not in _TEXTS}
-            yield Sample(plain, images, masks, changes, cells["events"], numbers, cells.get("objects") or "{}")
-
-
-def _holds_pixels(column: str) -> bool:
-    return column.startswith("change_mask") or column.endswith(("_image", "_mask", "_instances"))
+        images = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_image")))
+        masks = tuple(s for t in range(dates) for s in stored(cells[f"t{t + 1}_mask"]))
+        numbers = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_instances")))
+        steps = cells.get("change_masks") or [cells["change_mask"]]
+        changes = tuple(s for cell in steps for s in stored(cell))
+        plain = {key: value for key, value in cells.items() if not holds_pixels(key) and key not in _TEXTS}
+        yield Sample(plain, images, masks, changes, cells["events"], numbers, cells.get("objects") or "{}")

@@ -25,9 +25,10 @@ from changen_cli.exports.binary import check_lists
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import put_rgb_png, save_png
-from changen_cli.exports.layers import Layer, Pixels, check_layers, split_folders
+from changen_cli.exports.layers import Layer, check_layers, split_folders
 from changen_cli.exports.master import Master, Sample, pairs
 from changen_cli.exports.names import SafeNames
+from changen_cli.exports.reading import Pixels
 
 _LABEL = Layer(
     "label",

@@ -21,9 +21,10 @@ from changen_cli.exports.coverage import Coverage
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import put_rgb_png, save_png
-from changen_cli.exports.layers import Layer, Pixels, check_splits
+from changen_cli.exports.layers import Layer, check_splits
 from changen_cli.exports.master import Master, Sample, pairs
 from changen_cli.exports.names import SafeNames
+from changen_cli.exports.reading import Pixels
 
 _BLACK, _BLUE, _RED = (0, 0, 0), (0, 0, 255), (255, 0, 0)
 _LAYERS = (
@@ -45,8 +46,7 @@ class S2Looking:
                 f"{master.root}: S2Looking shows buildings, and no class of the dataset is one", "Use --as levir-cd"
             )
         self._target, self._mode = target, mode
-        standing = [index for index in schema.building_ids if index not in schema.damage_ids[-1:]]
-        self._standing = np.isin(np.arange(256), standing)
+        self._standing = np.isin(np.arange(256), schema.standing_ids)
         # torchange replaces the folder's name in the whole path, file name included.
         self._names = SafeNames("Image1")
         self._coverage = Coverage("change of buildings")

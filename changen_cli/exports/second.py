@@ -28,9 +28,10 @@ from changen_cli.exports.coverage import Coverage
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import put_rgb_png, save_png
-from changen_cli.exports.layers import Layer, Pixels, check_splits
+from changen_cli.exports.layers import Layer, check_splits
 from changen_cli.exports.master import Master, Sample, pairs
 from changen_cli.exports.names import SafeNames
+from changen_cli.exports.reading import Pixels
 
 CLASSES = ("unchanged", "water", "ground", "low vegetation", "tree", "building", "sports field")
 _COLORS = (

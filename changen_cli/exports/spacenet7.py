@@ -2,8 +2,9 @@
 
 ``{split}/<aoi>/images/global_monthly_YYYY_MM_mosaic_<aoi>.tif``, and for every image, with ``_Buildings.geojson`` after
 its stem, ``labels_match`` (degrees, as GeoJSON has them) and ``labels_match_pix`` (pixels, column and row). ``labels``
-is the same as ``labels_match``, and ``images_masked`` as ``images``: some readers look there by default.
-Samples without georeference have no degrees, and of the labels only ``labels_match_pix``. [torchgeo; arXiv:2102.04420]
+is the same as ``labels_match``, and ``images_masked`` as ``images``: some readers look there by default. A destroyed
+building has no feature. Samples without georeference have no degrees, and of the labels only ``labels_match_pix``.
+[torchgeo; arXiv:2102.04420]
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class SpaceNet7:
                     {"Id": outline.number, "object_id": names[outline.number], "area_px": outline.area_px},
                 )
                 for outline in outlines(numbers[date], sample.mask_arrays[date])
+                if outline.class_id in self._schema.standing_ids
             ]
             name = f"{stem}_Buildings.geojson"
             _save(root / "labels_match_pix" / name, [(geometry(polygons), told) for polygons, told in found])

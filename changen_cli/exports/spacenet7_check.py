@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from changen_cli.core.untrusted import read_json
-from changen_cli.exports.findings import Finding
+from changen_cli.exports.findings import Finding, Problem, one_line
 from changen_cli.exports.layers import relative
 
 _NAME = re.compile(r"global_monthly_\d{4}_(?:0[1-9]|1[0-2])_mosaic_(.+)\.tif")
@@ -102,7 +102,7 @@ def _open(path: Path) -> tuple[_Grid | None, str]:
                 fits = source.count in (3, 4) and set(source.dtypes) == {"uint8"}
                 return grid, "" if fits else f"has {source.count} band(s) of {source.dtypes[0]}"
     except RasterioError as error:
-        return None, f"cannot be read: {' '.join(str(error).split())[:120]}"
+        return None, f"cannot be read: {one_line(error)}"
 
 
 def _check_labels(root: Path, folder: Path, grids: dict[str, _Grid], seen: dict[str, Boxes]) -> Iterator[Finding]:
@@ -130,7 +130,7 @@ def _check_labels(root: Path, folder: Path, grids: dict[str, _Grid], seen: dict[
         before = boxes
 
 
-def _read(path: Path, grid: _Grid, *, pixels: bool, tracked: bool) -> tuple[Boxes | None, list[tuple[str, str]]]:
+def _read(path: Path, grid: _Grid, *, pixels: bool, tracked: bool) -> tuple[Boxes | None, list[Problem]]:
     """The boxes of the buildings of a file, and (what is wrong, what to do) of each problem."""
     try:
         features = read_json(path)["features"]
@@ -138,7 +138,7 @@ def _read(path: Path, grid: _Grid, *, pixels: bool, tracked: bool) -> tuple[Boxe
     except (OSError, ValueError, KeyError, TypeError) as error:
         return None, [(f"is no FeatureCollection: {error!r}"[:160], "Write GeoJSON; an empty list features is fine")]
     boxes: Boxes = {}
-    problems: list[tuple[str, str]] = []
+    problems: list[Problem] = []
     for index, (properties, shape) in enumerate(entries):
         points = _points(shape)
         if points is None:

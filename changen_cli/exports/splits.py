@@ -8,6 +8,24 @@ from collections.abc import Iterable, Sequence
 from changen_cli.core.errors import UsageError
 
 NAMES = ("train", "val", "test")
+_HUB_NAMES = {"val": "validation"}
+
+
+def hub_name(split: str) -> str:
+    """What the Hub's viewer and ``datasets`` call a split."""
+    return _HUB_NAMES.get(split, split)
+
+
+def local_name(split: str) -> str:
+    """What the layouts call a split of a dataset, also of one that comes from the Hub.
+
+    Raises:
+        UsageError: They know no such split.
+    """
+    for name in NAMES:
+        if split in (name, hub_name(name)):
+            return name
+    raise UsageError(f"the dataset has a split {split!r}, layouts know {', '.join(NAMES)}", "Draw anew with --split")
 
 
 def parse_shares(text: str) -> tuple[float, ...]:

@@ -16,16 +16,17 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from changen_cli.core.licences import to_spdx
 from changen_cli.exports.dates import INVENTED, date_names, moment
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
 from changen_cli.exports.master import Master, Sample, Stored
 from changen_cli.exports.names import SafeNames
 from changen_cli.exports.objects import Ground, Ring
+from changen_cli.exports.reading import Row
 
 VERSION = "1.1.0"
 LABEL = "https://stac-extensions.github.io/label/v1.0.0/schema.json"
@@ -38,8 +39,6 @@ _DESCRIPTION = (
     "their ids in the mask"
 )
 _WHOLE_EARTH = [-180.0, -90.0, 180.0, 90.0]
-
-Row = dict[str, Any]
 
 
 class Stac:
@@ -129,7 +128,7 @@ class Stac:
         }
 
     def _collection(self, split: str) -> str:
-        return f"{self._master.root.name}-{split}"
+        return f"{self._master.name}-{split}"
 
     def close(self) -> None:
         """Write the collections, the catalogue, and the index where anything lies somewhere."""
@@ -144,10 +143,10 @@ class Stac:
                 "type": "Collection",
                 "stac_version": VERSION,
                 "id": self._collection(split),
-                "title": f"{self._master.root.name}: {split}",
+                "title": f"{self._master.name}: {split}",
                 "description": "Image time series with masks, made by changen"
                 + ("" if split in self._boxes else "; without georeference, so that the extent means nothing"),
-                "license": "other",
+                "license": to_spdx(str(self._master.card.get("license"))),
                 "extent": {
                     "spatial": {"bbox": [[*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]]},
                     "temporal": {"interval": [[times[0], times[-1]]]},
@@ -158,7 +157,7 @@ class Stac:
         _save(self._target / "catalog.json", {
             "type": "Catalog",
             "stac_version": VERSION,
-            "id": self._master.root.name,
+            "id": self._master.name,
             "description": "Image time series with exact change labels, made by changen",
             "links": [_link("root", "./catalog.json"), *children],
         })  # fmt: skip

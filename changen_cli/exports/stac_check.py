@@ -17,7 +17,7 @@ import numpy as np
 from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import Finding, Problem, guarded
 from changen_cli.exports.layers import relative
-from changen_cli.exports.pictures import open_picture
+from changen_cli.exports.reading import decode
 
 _LABEL = "stac-extensions.github.io/label/"
 _REQUIRED = {
@@ -179,10 +179,10 @@ def _time_problems(properties: Content) -> Iterator[Problem]:
 def _size(file: Path) -> tuple[tuple[int, int] | None, str]:
     """(height, width) of a raster; and what is wrong with it, or nothing."""
     try:
-        with open_picture(file) as picture:
-            return (picture.height, picture.width), ""
+        height, width = decode(file)[1].shape[:2]
     except ValueError as error:
-        return None, f"cannot be read: {' '.join(str(error).replace(str(file), '').split())[:100]}"
+        return None, f"cannot be read: {error}"
+    return (height, width), ""
 
 
 def _label_problems(path: Path, item: Content) -> Iterator[Problem]:

@@ -22,7 +22,7 @@ from changen_cli.exports.formats import PairMode
 from changen_cli.exports.images import encode_png
 from changen_cli.exports.master import Master, Pair, Sample, Stored, pairs
 from changen_cli.exports.splits import NAMES
-from changen_cli.exports.torchange_check import COLUMNS, IMAGES, MASKS, check_dataset, front_matter
+from changen_cli.exports.torchange_check import COLUMNS, IMAGES, MASKS, check_dataset
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -147,7 +147,7 @@ def _cell(stored: Stored, name: str) -> dict[str, Any]:
 def _card(master: Master, splits: Mapping[str, _SplitWriter]) -> str:
     features = [{"name": name, "dtype": "image"} for name in COLUMNS[:-1]]
     counts = [{"name": name, "num_bytes": w.bytes, "num_examples": w.rows} for name, w in splits.items()]
-    head = {key: value for key, value in front_matter(master.root / "README.md").items() if key in _KEPT}
+    head = {key: value for key, value in master.card.items() if key in _KEPT}
     head["dataset_info"] = {"features": [*features, {"name": "image_name", "dtype": "string"}], "splits": counts}
     files = [{"split": name, "path": f"data/{name}-*"} for name in splits]
     head["configs"] = [{"config_name": "default", "data_files": files}]
@@ -155,7 +155,7 @@ def _card(master: Master, splits: Mapping[str, _SplitWriter]) -> str:
     return f"""---
 {yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---
 
-# {master.root.name}
+# {master.name}
 
 Pairs of overhead images with semantic masks and a change mask, made by changen: one or both images of a pair are
 generated. The columns are those torchange reads:

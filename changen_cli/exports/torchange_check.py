@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from changen_cli.exports.findings import Finding
-from changen_cli.exports.layers import Layer, Pixels, pixel_problems
-from changen_cli.exports.pictures import open_picture
+from changen_cli.exports.cards import read_front
+from changen_cli.exports.findings import Finding, one_line
+from changen_cli.exports.layers import Layer, pixel_problems
+from changen_cli.exports.reading import Pixels, decode, open_shard
 
 IMAGES, MASKS = ("t1_image", "t2_image"), ("t1_mask", "t2_mask", "change_mask")
 COLUMNS = (*IMAGES, *MASKS, "image_name")
@@ -33,16 +33,6 @@ def check_dataset(folder: Path) -> Iterator[Finding]:
         count = yield from _check_shard(shard, names)
         rows[shard.name.split("-")[0]] += count
     yield from _check_card(folder / "README.md", rows)
-
-
-def front_matter(card: Path) -> dict[str, Any]:
-    """The YAML at the head of a card; empty where there is none."""
-    try:
-        parts = card.read_text(encoding="utf-8").split("---\n", 2)
-        head = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return head if isinstance(head, dict) else {}
 
 
 def _check_names(shards: list[Path]) -> Iterator[Finding]:
@@ -66,13 +56,12 @@ def _check_names(shards: list[Path]) -> Iterator[Finding]:
 def _check_shard(shard: Path, names: dict[str, str]) -> Generator[Finding, None, int]:
     """Check one shard; returns its number of rows."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     place = f"data/{shard.name}"
     try:
-        file = pq.ParquetFile(shard, pre_buffer=False)  # else the whole shard is in memory
+        file = open_shard(shard)
     except (OSError, pa.ArrowException) as error:
-        yield Finding(place, f"cannot be read: {' '.join(str(error).split())[:120]}", "Copy or export it again")
+        yield Finding(place, f"cannot be read: {one_line(error)}", "Copy or export it again")
         return 0
     have = set(file.schema_arrow.names)
     for name in ("t1_image", "t2_image", "image_name"):
@@ -88,7 +77,7 @@ def _check_shard(shard: Path, names: dict[str, str]) -> Generator[Finding, None,
                 yield from _check_row(row, place, count, names)
                 count += 1
     except (OSError, pa.ArrowException) as error:
-        yield Finding(place, f"breaks off: {' '.join(str(error).split())[:120]}", "Copy or export it again")
+        yield Finding(place, f"breaks off: {one_line(error)}", "Copy or export it again")
     return count
 
 
@@ -129,15 +118,14 @@ def _decode(cell: Any) -> tuple[str, Pixels | None]:
     if not isinstance(cell, dict) or not cell.get("bytes"):
         return "it is empty", None
     try:
-        with open_picture(cell["bytes"]) as picture:
-            return picture.mode, np.array(picture)
+        return decode(cell["bytes"])
     except ValueError as error:
-        return " ".join(str(error).split())[:120], None
+        return str(error), None
 
 
 def _check_card(card: Path, rows: Mapping[str, int]) -> Iterator[Finding]:
     """The card has to name the files of every split, and the rows they hold: `load_dataset` compares both."""
-    head = front_matter(card)
+    head = read_front(card)
     if not head:
         yield Finding("README.md", "has no YAML at its head", "Export it again", "warning")
         return

@@ -10,14 +10,13 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from changen_cli.core.untrusted import parse_json
-from changen_cli.exports.findings import Finding
+from changen_cli.exports.findings import Finding, Problem, one_line
 from changen_cli.exports.layers import relative
-from changen_cli.exports.pictures import open_picture
+from changen_cli.exports.reading import Pixels, decode
 
 _KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 _SHARD = re.compile(r"(.*?)(\d+)\.tar")
@@ -86,24 +85,23 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes], str]]:
                     yield "", {}, f"has the member {member.name} twice"
                 files[found[2]] = b"" if content is None else content.read()
     except (OSError, tarfile.TarError) as error:
-        yield "", {}, f"cannot be read: {' '.join(str(error).split())[:120]}"
+        yield "", {}, f"cannot be read: {one_line(error)}"
         return
     if files:
         yield key, files, ""
 
 
-def _sample_problems(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    pixels: dict[str, Any] = {}
+def _sample_problems(files: Mapping[str, bytes]) -> Iterator[Problem]:
+    pixels: dict[str, Pixels] = {}
     for name, data in files.items():
         kind = name.rpartition(".")[2].lower()
         try:
             if kind == "json":
                 parse_json(data.decode("utf-8"))
             elif kind in _PIXELS:
-                with open_picture(data) as picture:
-                    pixels[name] = np.array(picture)
+                pixels[name] = decode(data)[1]
         except ValueError as error:
-            yield f"has a {name} that cannot be read: {' '.join(str(error).split())[:100]}", "Export it again"
+            yield f"has a {name} that cannot be read: {one_line(error)}", "Export it again"
     sizes = {name: array.shape[:2] for name, array in pixels.items()}
     if len(set(sizes.values())) > 1:
         yield f"has images of several sizes: {sizes}"[:200], "All images of a sample share one grid"

@@ -9,6 +9,7 @@ What xBD has no word for:
 - A building that is gone is ``destroyed`` where it stood, as xBD defines it.
 - A building that is new has no counterpart before. It is in the second label only, ``un-classified``, and not in the
   targets: they describe the buildings of the first date.
+- One that was destroyed before the first date is no building of this pair; rebuilt, it is new.
 - Unknown pixels of a dataset made from xBD are its un-classified polygons; so they are again, with target 1 as in the
   baseline's own targets. Other unknown pixels become background.
 """
@@ -146,7 +147,9 @@ class _Buildings:
     """
 
     def __init__(self, pair: Pair, series: Int32Array, schema: ClassSchema) -> None:
-        first, second = series[pair.first], series[pair.second]
+        ruins = [np.isin(mask, schema.damage_ids[-1:]) for mask in pair.masks]
+        first = np.where(ruins[0], 0, series[pair.first])
+        second = np.where(ruins[0] & ruins[1], 0, series[pair.second])
         second = np.where((first > 0) & (second > 0), first, second)
         self.numbers = np.stack([first, second])
         self.before = trace(first)

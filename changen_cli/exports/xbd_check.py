@@ -16,7 +16,7 @@ import numpy as np
 from changen_cli.core.damage import DAMAGE_STATES
 from changen_cli.core.types import Int32Array
 from changen_cli.core.untrusted import read_json
-from changen_cli.exports.findings import Finding
+from changen_cli.exports.findings import Finding, Problem
 from changen_cli.exports.layers import Layer, read_pixels, relative
 from changen_cli.exports.objects import Polygon, burn, ring_area
 from changen_cli.exports.wkt import from_wkt
@@ -112,7 +112,7 @@ def _check_scene(root: Path, base: Path, scene: str, dates: set[str], *, targets
 
 def _read_label(
     path: Path, shape: tuple[int, int] | None, *, needs_subtype: bool
-) -> tuple[Entries | None, list[tuple[str, str]]]:
+) -> tuple[Entries | None, list[Problem]]:
     """The buildings of a label, and (what is wrong, what to do) of each problem; None where it is no label at all."""
     try:
         content = read_json(path)
@@ -123,7 +123,7 @@ def _read_label(
         return None, [("is missing", "Every image has its label; one without buildings has an empty list features.xy")]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, [(f"is no label: {error!r}"[:160], "It is JSON with the list features.xy")]
-    problems: list[tuple[str, str]] = []
+    problems: list[Problem] = []
     size = metadata.get("height"), metadata.get("width")
     if shape and all(isinstance(value, int) for value in size) and size != shape:
         problems.append(
@@ -156,7 +156,7 @@ def _entry_problems(
     shape: tuple[int, int] | None,
     *,
     needs_subtype: bool,
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[Problem]:
     if subtype is not None and subtype not in _SUBTYPES:
         yield f"features.xy[{number}] ({uid}) has the subtype {subtype!r}", f"Known are {', '.join(_SUBTYPES)}"
     if needs_subtype and subtype is None:
@@ -168,7 +168,7 @@ def _entry_problems(
         yield f"features.xy[{number}] ({uid}) has no area", "Remove it"
 
 
-def _geographic_problems(listed: list[Any], entries: Entries) -> Iterator[tuple[str, str]]:
+def _geographic_problems(listed: list[Any], entries: Entries) -> Iterator[Problem]:
     found: dict[str, list[Polygon]] = {}
     for number, entry in enumerate(listed):
         try:

@@ -13,7 +13,7 @@ import numpy as np
 from changen_cli.core.licences import Licence, dataset_licence
 from changen_cli.core.manifest import Manifest, read_manifest
 from changen_cli.exports.master import Master, open_master
-from changen_cli.exports.rows import Row
+from changen_cli.exports.reading import Row
 from changen_cli.writers.card_front import dataset_info
 from changen_cli.writers.card_tables import AREA_EDGES_PX
 
@@ -164,7 +164,7 @@ def describe_master(master: Master, manifest: Manifest, licence: Licence) -> dic
     source, section, model = manifest.source, manifest.recipe["events"], manifest.model
     labels = str(source.get("labels", ""))
     facts: dict[str, Any] = {
-        "name": master.root.resolve().name,
+        "name": master.name,
         "layout": master.layout,
         "splits": dict(sorted(tally.samples.items())),
         "dates": int(first["dates"]),

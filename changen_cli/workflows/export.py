@@ -18,7 +18,7 @@ from changen_cli.core.errors import OutputError
 from changen_cli.core.files import write_text
 from changen_cli.exports.formats import RECORD, PairMode, find_format
 from changen_cli.exports.master import Master, open_master
-from changen_cli.exports.splits import assign_splits
+from changen_cli.exports.splits import assign_splits, local_name
 from changen_cli.workflows.progress import Progress
 
 
@@ -81,7 +81,7 @@ def export(
         progress.total(count)
         exporter = form.open(partial, master, pairs, mapping)
         for index, sample in enumerate(master.samples()):
-            split = splits.get(sample.group) or sample.row["split"]
+            split = splits.get(sample.group) or local_name(str(sample.row["split"]))
             report.items[split] = report.items.get(split, 0) + exporter.write(sample, split)
             places.setdefault(split, set()).add(sample.group)
             progress.scene(index + 1, sum(report.items.values()))
@@ -96,10 +96,13 @@ def export(
 def _beside(target: Path) -> Iterator[Path]:
     """An empty folder that takes the place of ``target`` when the block ends well, and is removed when it does not."""
     partial, old = (target.with_name(f".{kind}-{os.getpid()}-{target.name}") for kind in ("partial", "old"))
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be made: {error.strerror}", "Name another --output folder") from None
     main = threading.current_thread() is threading.main_thread()
     # Job schedulers end a job with SIGTERM, which alone would skip `finally`.
-    handler = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)) if main else None
+    handler = signal.signal(signal.SIGTERM, _interrupt) if main else None
     try:
         yield partial
         if target.exists():
@@ -112,10 +115,17 @@ def _beside(target: Path) -> Iterator[Path]:
             signal.signal(signal.SIGTERM, handler)
 
 
+def _interrupt(*_: object) -> None:
+    # Raised here, not sent on as SIGINT: shells make jobs in the background ignore that one.
+    raise KeyboardInterrupt
+
+
 def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
     resolved, root = target.resolve(), source.resolve()
     if resolved == root or root.is_relative_to(resolved):
         raise OutputError(f"{target} holds the dataset itself", "Name another --output folder")
+    if resolved.is_relative_to(root):
+        raise OutputError(f"{target} lies in the dataset, which stays as it is", "Name another --output folder")
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
@@ -142,6 +152,7 @@ def _leave_record(
     """Say in the export what it is: classes always travel with it."""
     if not (folder / "classes.json").exists():
         shutil.copyfile(master.root / "classes.json", folder / "classes.json")
+    source = master.manifest.get("source", {})
     record = {
         "layout": layout,
         "pairs": pairs,
@@ -149,7 +160,9 @@ def _leave_record(
         "map": dict(mapping or {}),
         "items": dict(sorted(report.items.items())),
         "places": dict(sorted(report.places.items())),
-        "dataset": {"name": master.root.name, "fingerprint": master.manifest.get("fingerprint")},
+        "dataset": {"name": master.name, "fingerprint": master.manifest.get("fingerprint")},
+        "license": master.card.get("license"),
+        "source": {key: source[key] for key in ("name", "license", "attribution") if source.get(key)},
         "changen": __version__,
     }
     write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
+from changen_cli.exports.cards import split_card
 from changen_cli.exports.master import Master
 from changen_cli.workflows.describe import describe
 from changen_cli.workflows.push_plan import Plan, features_of
 from changen_cli.workflows.push_record import Built
 from changen_cli.writers.card import render_card
 from changen_cli.writers.card_front import yaml_info
-
-_FRONT = re.compile(r"\A---\r?\n(?P<front>.*?)\r?\n---\r?\n", re.DOTALL)
 
 
 def small_files(
@@ -111,26 +109,6 @@ def _card(
     front["dataset_info"] = infos if len(infos) > 1 or config != "default" else front["dataset_info"]
     text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1_000)
     return f"---\n{text}---\n{body}"
-
-
-def split_card(text: str) -> tuple[dict[str, Any], str]:
-    """Cut a card into its YAML front matter and the rest.
-
-    Raises:
-        ValueError: The front matter is no mapping.
-    """
-    import yaml
-
-    match = _FRONT.match(text)
-    if match is None:
-        return {}, text
-    try:
-        front = yaml.safe_load(match["front"]) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
-    if not isinstance(front, dict):
-        raise ValueError("its front matter is no mapping")
-    return front, text[match.end() :]
 
 
 def _pattern(plan: Plan, split: str, folder: str) -> str:

@@ -19,13 +19,11 @@ from changen_cli.core.errors import OutputError, UsageError
 from changen_cli.core.files import atomic_path
 from changen_cli.core.manifest import library_versions
 from changen_cli.exports.master import Master, Sample, Stored
-from changen_cli.exports.splits import assign_splits
+from changen_cli.exports.splits import assign_splits, hub_name
 from changen_cli.writers.base import Row
 from changen_cli.writers.images import encode_plain
 from changen_cli.writers.parquet import MAX_SHARD_BYTES, Encoded, fill_row, image_pieces, shard_features, write_shard
 
-_HUB_NAMES = {"val": "validation"}
-"""Splits go by the names the Hub's viewer and ``datasets`` know."""
 _PNG_OVER_TIFF = 1.25
 """A GeoTIFF's pixels as PNG take at most this many times its bytes; both are deflated row by row."""
 _SHARD_NAME = re.compile(r"(?P<split>[^/]+)-\d{5}-of-(?P<count>\d{5})\.parquet")
@@ -74,7 +72,7 @@ class Plan:
 
     def split_of(self, row: Row) -> str:
         """The split a sample goes to."""
-        return self.places[str(row["group"])] if self.places else _hub_name(str(row["split"]))
+        return self.places[str(row["group"])] if self.places else hub_name(str(row["split"]))
 
 
 def make_plan(
@@ -95,7 +93,7 @@ def make_plan(
     places: dict[str, str] = {}
     if shares:
         assigned = assign_splits({str(row["group"]) for row in master.rows()}, shares)
-        places = {group: _hub_name(split) for group, split in assigned.items()}
+        places = {group: hub_name(split) for group, split in assigned.items()}
     if master.layout == "parquet" and not places and shard_bytes is None:
         plan = Plan(tuple(_as_they_are(master.tables, folder)), places)
     else:
@@ -158,10 +156,6 @@ def _kinds(sample: Sample) -> tuple[tuple[Stored, ...], ...]:
     return sample.images, sample.masks, sample.instances, sample.changes
 
 
-def _hub_name(split: str) -> str:
-    return _HUB_NAMES.get(split, split)
-
-
 def features_of(master: Master) -> Any:
     """The ``datasets`` features of the shards a dataset becomes."""
     from datasets import Features
@@ -190,8 +184,8 @@ def _as_they_are(tables: Sequence[Path], folder: str) -> Iterator[Shard]:
             raise OutputError(f"{table}: shards are missing, or this is none of them", "Make the dataset again")
         facts, rows = table.stat(), pq.read_metadata(table).num_rows
         key = _digest(str(table.resolve()), facts.st_size, facts.st_mtime_ns)
-        path = f"{folder}data/{table.name.replace(match['split'], _hub_name(match['split']), 1)}"
-        yield Shard(path, _hub_name(match["split"]), rows, key, facts.st_size, table)
+        path = f"{folder}data/{table.name.replace(match['split'], hub_name(match['split']), 1)}"
+        yield Shard(path, hub_name(match["split"]), rows, key, facts.st_size, table)
 
 
 def _cut(master: Master, plan: Plan, limit: int, folder: str) -> list[Shard]:

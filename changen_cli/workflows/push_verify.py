@@ -49,11 +49,8 @@ def _same(mine: Any, theirs: Any) -> bool:
 
 
 def _hashes(cells: list[Any]) -> Iterator[str]:
-    import numpy as np
-
-    from changen_cli.exports.pictures import open_picture
+    from changen_cli.exports.reading import decode
 
     for cell in cells:
-        with open_picture(cell["bytes"]) as picture:
-            pixels = np.asarray(picture)
+        _, pixels = decode(cell["bytes"])
         yield hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()

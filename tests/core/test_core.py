@@ -137,6 +137,7 @@ def test_states_of_damage_are_classes() -> None:
     xbd = ClassSchema().with_damage()
     assert xbd.names == ("background", "no-damage", "minor-damage", "major-damage", "destroyed")
     assert xbd.damage_ids == xbd.building_ids == xbd.object_ids == (1, 2, 3, 4)
+    assert xbd.standing_ids == (1, 2, 3)
     assert (xbd.building_id, xbd.building_name, xbd.ground_ids) == (1, "building", (0,))
     assert xbd.with_damage() is xbd
     assert len({tuple(color) for color in xbd.colors.tolist()}) == 5

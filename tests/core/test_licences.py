@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 
 from changen_cli.core.errors import UsageError
-from changen_cli.core.licences import Licence, combine, dataset_licence, find_identifier, licence_parts
+from changen_cli.core.licences import Licence, combine, dataset_licence, find_identifier, licence_parts, to_spdx
 from changen_cli.core.manifest import Manifest, ModelRecord
 
 
@@ -113,3 +113,11 @@ def test_a_stated_licence_overrules_and_keeps_what_was_computed() -> None:
     assert dataset_licence(made(["mit"]), "mit") == Licence("mit", "Stated by the publisher.", True)
     with pytest.raises(UsageError, match=r"--license: 'nonsense' is no licence"):
         dataset_licence(made(["mit"]), "nonsense")
+
+
+@pytest.mark.parametrize(
+    ("identifier", "spdx"),
+    [("cc-by-4.0", "CC-BY-4.0"), ("cc0-1.0", "CC0-1.0"), ("odbl", "ODbL-1.0"), ("cc", "other"), ("other", "other")],
+)
+def test_spdx_identifiers(identifier: str, spdx: str) -> None:
+    assert to_spdx(identifier) == spdx

@@ -112,6 +112,17 @@ def test_dates_of_one_month_are_refused(made, tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_destroyed_building_has_no_feature(made, exported) -> None:
+    for sample in open_master(made("damage")).samples():
+        place = exported("damage") / "train" / sample.id.replace("_", "-") / "labels_match_pix"
+        for path, numbers, mask in zip(
+            sorted(place.iterdir()), sample.instance_arrays, sample.mask_arrays, strict=True
+        ):
+            ids = {feature["properties"]["Id"] for feature in json.loads(path.read_text())["features"]}
+            assert ids == set(np.unique(numbers[np.isin(mask, (1, 2, 3))]))
+        assert (sample.mask_arrays == 4).any()
+
+
 def test_datasets_older_than_instance_masks(made, tmp_path) -> None:
     """Without them an object is a connected region; what stays keeps its Id."""
     copy = shutil.copytree(made("building"), tmp_path / "copy")

@@ -81,7 +81,9 @@ def test_polygons_uids_and_targets_say_what_the_masks_say(name, made, exported) 
     found = [pair for sample in open_master(made(name)).samples() for pair in pairs(sample)]
     for pair, pre, post in zip(found, labels(folder, "pre"), labels(folder, "post"), strict=True):
         first, second = pair.masks
-        old, new = pair.sample.instance_arrays[pair.first], pair.sample.instance_arrays[pair.second]
+        ruins = first == 4  # no building of this pair, if it was destroyed before
+        old = np.where(ruins, 0, pair.sample.instance_arrays[pair.first])
+        new = np.where(ruins & (second == 4), 0, pair.sample.instance_arrays[pair.second])
         before = {e["properties"]["uid"]: e for e in pre["features"]["xy"]}
         after = {e["properties"]["uid"]: e for e in post["features"]["xy"]}
         assert len(before) == len(pre["features"]["xy"]) and set(before) <= set(after)
@@ -97,7 +99,7 @@ def test_polygons_uids_and_targets_say_what_the_masks_say(name, made, exported) 
                 assert after[uid]["properties"]["subtype"] == "un-classified" and uid not in before
                 assert np.array_equal(filled(after[uid]["wkt"], first.shape), new == number)
         stem = pre["metadata"]["img_name"].removesuffix("_pre_disaster.png")
-        for which, expected in (("pre", first > 0), ("post", target)):
+        for which, expected in (("pre", old > 0), ("post", target)):
             path = folder / "train" / "targets" / f"{stem}_{which}_disaster_target.png"
             assert np.array_equal(np.asarray(Image.open(path)), expected)
     states = {e["properties"]["subtype"] for label in labels(folder, "post") for e in label["features"]["xy"]}
@@ -123,6 +125,30 @@ def test_all_states_of_damage(made, tmp_path) -> None:
     }
     assert expected.items() <= found.items() and {2, 3, 4} <= set(expected.values())
     assert list(FORMATS["xbd"].check(tmp_path / "steps")) == []
+
+
+def test_a_building_destroyed_before_the_first_date(made, tmp_path) -> None:
+    """It is no building of the pair, and a new one if it was rebuilt; the images show no more."""
+    copy = shutil.copytree(made("damage"), tmp_path / "copy")
+    sample = next(open_master(copy).samples())
+    numbers = sample.instance_arrays[1]
+    kept, rebuilt = (int(number) for number in np.unique(numbers[numbers > 0])[:2])
+    ruins = np.isin(numbers, (kept, rebuilt))
+    for stored, ruin in zip(sample.masks[1:], (ruins, numbers == kept), strict=True):
+        repaint(stored.path, lambda a, ruin=ruin: np.where(ruin, 4, np.where(ruins, 1, a)).astype(np.uint8))
+    export(copy, tmp_path / "xbd", layout="xbd", progress=Silent())
+    pre, post = (
+        {
+            e["properties"]["uid"]: e["properties"].get("subtype")
+            for e in labels(tmp_path / "xbd", which)[1]["features"]["xy"]
+        }
+        for which in ("pre", "post")
+    )
+    names = sample.objects[kept], sample.objects[rebuilt]
+    assert not {*names} & {*pre} and names[0] not in post and post[names[1]] == "un-classified"
+    targets = sorted((tmp_path / "xbd" / "train" / "targets").iterdir())[2:4]  # those of the second pair
+    assert not any(np.asarray(Image.open(target))[ruins].any() for target in targets)
+    assert list(FORMATS["xbd"].check(tmp_path / "xbd")) == []
 
 
 def test_our_own_reader_gets_back_what_was_written(made, exported) -> None:

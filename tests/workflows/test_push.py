@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from changen_cli.workflows.push_card import split_card
+from changen_cli.exports.cards import split_card
 from changen_cli.workflows.push_target import PushReport, Target
 from tests.hub.datasets import make_sample, write_dataset
 from tests.hub.state import Hub

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from changen_cli.core.errors import OutputError, UsageError
-from changen_cli.workflows.push_card import split_card
+from changen_cli.exports.cards import split_card
 from changen_cli.workflows.push_target import PushReport
 from tests.hub.datasets import write_dataset
 from tests.hub.state import Hub

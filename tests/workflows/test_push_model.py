@@ -11,8 +11,8 @@ import pytest
 
 from changen_cli.core.errors import ModelError, OutputError, UsageError
 from changen_cli.core.files import sha256
+from changen_cli.exports.cards import split_card
 from changen_cli.synthesis.hub import find_model
-from changen_cli.workflows.push_card import split_card
 from changen_cli.workflows.push_model import push_model
 from changen_cli.workflows.push_target import Target
 from tests.hub.server import serve
