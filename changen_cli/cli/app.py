@@ -9,7 +9,19 @@ import typer
 from typer.core import TyperGroup
 
 from changen_cli import __version__
-from changen_cli.cli import export, generate, inspect, models, preview, push, simulate, train, transitions, validate
+from changen_cli.cli import (
+    export,
+    generate,
+    inspect,
+    models,
+    preview,
+    push,
+    recipes,
+    simulate,
+    train,
+    transitions,
+    validate,
+)
 from changen_cli.cli.common import result, say
 from changen_cli.core.errors import ChangenError
 
@@ -67,6 +79,7 @@ def _root(
 
 
 app.command(name="generate")(generate.generate)
+app.command(name="run")(recipes.run)
 app.command(name="simulate")(simulate.simulate)
 app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
@@ -77,6 +90,7 @@ app.command(name="sample")(inspect.sample)
 app.command(name="push-to-hub")(push.push_to_hub)
 app.command(name="push-model")(push.push_model)
 app.add_typer(models.app, name="models")
+app.add_typer(recipes.app, name="recipe")
 app.add_typer(transitions.app, name="transitions")
 
 

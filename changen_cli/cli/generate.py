@@ -61,7 +61,11 @@ def generate(
 
     Example: changen generate --input ./xview2 --steps 3 --res 1024
     """
-    recipe = options.make_recipe(locals())
+    make(options.make_recipe(locals()), dry_run=dry_run, quiet=quiet, as_json=as_json)
+
+
+def make(recipe: Recipe, *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+    """Make what a recipe says, or say what that would be, and print it."""
     if dry_run:
         _estimate(recipe, quiet=quiet, as_json=as_json)
         return

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from changen_cli.cli.common import split_list
-
 if TYPE_CHECKING:
     from changen_cli.core.recipe import Recipe
 
@@ -63,9 +61,6 @@ KEYS = {
 }
 """Parameter of a command → key of the recipe."""
 
-_LISTS = frozenset({"source_license", "classes", "bands", "events", "surfaces", "dates"})
-"""Given as one text with commas."""
-
 
 def make_recipe(given: Mapping[str, Any]) -> Recipe:
     """Make the recipe a command was given.
@@ -83,8 +78,6 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
         value = given.get(name)
         if value is None:
             continue
-        if name in _LISTS:
-            value = split_list(value)
         section, _, field = key.rpartition(".")
         holder = values.setdefault(section, {}) if section else values
         holder[field] = str(value) if isinstance(value, Path) else value

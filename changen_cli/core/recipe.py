@@ -4,70 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeFloat,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from changen_cli.core.calendar import check_dates
 from changen_cli.core.damage import Disaster
 from changen_cli.core.errors import UsageError
 from changen_cli.core.licences import check_identifier
-from changen_cli.core.transitions import DEFAULT_TRANSITIONS, TransitionTable, load_transitions
+from changen_cli.core.recipe_values import Kinds, Matrix, Names, Numbers, Rates, Share, ShareRange, parse_list
+from changen_cli.core.transitions import DEFAULT_TRANSITIONS, load_transitions
 
 Layout = Literal["xbd", "pairs", "images"]
-RatedKind = Literal["create", "remove", "grow"]
-EventName = Literal["create", "remove", "swap", "transition", "grow", "alter", "damage"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A class may be called 1, and a series begin in 2018: YAML takes both for numbers.
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
-
-def parse_share(value: Any) -> Any:
-    """Turn ``"20%"`` or ``"0.2"`` into a share."""
-    if not isinstance(value, str):
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """``true`` is no 1: pydantic would take it for one."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("takes no true or false")
         return value
-    try:
-        return float(value.strip().removesuffix("%")) / (100 if value.strip().endswith("%") else 1)
-    except ValueError:
-        raise ValueError(f"{value!r} is no share; write 20% or 0.2") from None
-
-
-def parse_share_range(value: Any) -> Any:
-    """Turn ``"2-10%"``, ``"5%"`` or ``"0.02-0.1"`` into a pair of shares."""
-    if not isinstance(value, str):
-        return value
-    percent = value.strip().endswith("%")
-    try:
-        numbers = [float(part.strip().rstrip("%")) for part in value.split("-")]
-    except ValueError:
-        raise ValueError(f"{value!r} is no share range; write 2-10%") from None
-    unit = 100 if percent else 1  # divided by: 57% must be the very number 0.57 is
-    return (numbers[0] / unit, numbers[-1] / unit) if len(numbers) in (1, 2) else value
-
-
-def parse_rates(value: Any) -> Any:
-    """Turn ``"create=2%,remove=0.01"`` into rates by kind."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if not pairs or any(not equals for _, equals, _ in pairs):
-        raise ValueError(f"{value!r} names no rates; write create=2%,remove=1%")
-    return {kind.strip(): parse_share(rate) for kind, _, rate in pairs}
-
-
-Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
-ShareRange = Annotated[tuple[float, float], BeforeValidator(parse_share_range)]
 
 
 class SourceSection(_Section):
@@ -75,18 +47,18 @@ class SourceSection(_Section):
 
     input: str = Field(description="folder of images")
     layout: Layout | None = Field(None, description="folder layout; detected when not given")
-    classes: tuple[str, ...] | None = Field(None, description="class names of the masks, in id order")
+    classes: Names | None = Field(None, description="class names of the masks, in id order")
     res: int | None = Field(
         None, ge=64, le=16384, description="tile size in px; scenes up to 1024 px whole if not given"
     )
     upsample: bool = Field(False, description="enlarge scenes smaller than res instead of skipping them")
-    bands: tuple[int, ...] | None = Field(None, description="three band numbers for red, green, blue, from 1")
+    bands: Numbers | None = Field(None, description="three band numbers for red, green, blue, from 1")
     proposals: Literal["auto", "regions", "sam", "none"] = Field(
         "auto", description="how objects are found in images without masks; auto: regions"
     )
     sam_model: str = Field("facebook/sam-vit-base", description="Segment Anything model, path or Hub id")
     max_skipped: Share = Field(0.2, description="share of scenes that may fail before the run counts as failed")
-    license: tuple[str, ...] | None = Field(
+    license: Names | None = Field(
         None,
         min_length=1,
         description="licences of images and labels; else as changen-source.yaml says",
@@ -108,24 +80,24 @@ class SourceSection(_Section):
 class EventsSection(_Section):
     """What changes: p(S_{t+1} | S_t)."""
 
-    kinds: tuple[EventName, ...] | None = Field(
+    kinds: Kinds | None = Field(
         None, min_length=1, description="kinds of events; create and remove, only remove on proposals"
     )
-    dates: tuple[str, ...] | None = Field(
+    dates: Names | None = Field(
         None, description="dates of the series, ascending: YYYY, YYYY-MM or YYYY-MM-DD; one more than steps"
     )
     steps: int = Field(1, ge=1, le=64, description="steps; a series has one date more")
     change_area: ShareRange = Field((0.02, 0.10), description="share of the tile that changes per step, e.g. 2-10%")
-    rates: Annotated[dict[RatedKind, NonNegativeFloat], BeforeValidator(parse_rates)] | None = Field(
+    rates: Rates | None = Field(
         None, description="births and deaths per object present and year, e.g. create=2%,remove=1%; needs dates"
     )
-    surfaces: tuple[str, ...] | None = Field(
+    surfaces: Names | None = Field(
         None, min_length=1, description="classes buildings may be built on; all but buildings, roads and water"
     )
     negatives: Share = Field(0.0, description="share of samples in which nothing changes")
     min_area_px: int = Field(64, ge=1, description="smallest event in px")
     # The whole matrix is kept, not its name: the fingerprint follows what a file says, and the manifest shows it.
-    transitions: Annotated[TransitionTable, BeforeValidator(load_transitions)] | None = Field(
+    transitions: Matrix | None = Field(
         None, description="rates between classes: a preset's name, a YAML file, or a mapping; openearthmap if not given"
     )
 
@@ -137,7 +109,7 @@ class EventsSection(_Section):
     def _profile(cls, values: Any) -> Any:
         if not isinstance(values, dict) or values.get("disaster") is not None:
             return values
-        return values | {"disaster": "wind" if "damage" in (values.get("kinds") or ()) else None}
+        return values | {"disaster": "wind" if "damage" in (parse_list(values.get("kinds")) or ()) else None}
 
     @model_validator(mode="before")
     @classmethod
@@ -145,7 +117,7 @@ class EventsSection(_Section):
         if not isinstance(values, dict):
             return values
         given = values.get("transitions")
-        wanted = "transition" in (values.get("kinds") or ())
+        wanted = "transition" in (parse_list(values.get("kinds")) or ())
         if given is None and not wanted:
             return values | {"transitions": None}
         table = load_transitions(DEFAULT_TRANSITIONS if given is None else given)
@@ -159,7 +131,7 @@ class EventsSection(_Section):
         """Dates say how many steps there are."""
         if not isinstance(values, dict) or not values.get("dates") or values.get("steps") is not None:
             return values
-        return values | {"steps": max(1, len(values["dates"]) - 1)}
+        return values | {"steps": max(1, len(parse_list(values["dates"])) - 1)}
 
     @field_validator("dates")
     @classmethod
@@ -270,19 +242,91 @@ class Recipe(_Section):
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def recipe_keys() -> dict[str, FieldInfo]:
+    """Every key of a recipe, dotted (``events.steps``), with what is known about it; sections are no keys."""
+    keys: dict[str, FieldInfo] = {}
+    for name, field in Recipe.model_fields.items():
+        section = section_of(field)
+        if section is None:
+            keys[name] = field
+        else:
+            keys |= {f"{name}.{inner}": told for inner, told in section.model_fields.items()}
+    return keys
+
+
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a section; None where the field holds a value."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, _Section) else None
+
+
+def option_name(key: str) -> str:
+    """What the command line calls a key, without the dashes: its last part, but for three."""
+    field = key.rpartition(".")[2]
+    return {"kinds": "events", "path": "output", "license": "source-license"}.get(field, field).replace("_", "-")
+
+
+def nearest_key(key: str) -> str:
+    """``" (did you mean events.steps?)"`` for a key that does not exist, or all there are when none is near.
+
+    The same name in another section is nearest, then one like it in the same section, then one like it anywhere.
+    """
+    section, _, name = key.rpartition(".")
+    known = [*recipe_keys(), *(name for name, field in Recipe.model_fields.items() if section_of(field))]
+    found = [other for other in known if name in (other.rpartition(".")[2], option_name(other).replace("-", "_"))]
+    for within in (section + ".", "") if section else ("",):
+        names = {other.rpartition(".")[2]: other for other in known if other.startswith(within)}
+        found += [names[near] for near in get_close_matches(name.lower(), names, n=1)]
+    if found:
+        return f" (did you mean {found[0]}?)"
+    within = f"{section}." if any(other.startswith(f"{section}.") for other in known) else ""
+    here = [other for other in known if other.startswith(within) and ("." in other) == bool(within)]
+    return f". There are {', '.join(here)}"
+
+
+def validate(values: dict[str, Any]) -> Recipe:
+    """Validate a nested dict into a :class:`Recipe`; a key without a value is one that is not given.
+
+    Raises:
+        ValidationError: A key is not known, or its value is none it may have; :func:`explain` puts it in words.
+        UsageError: Values contradict each other.
+    """
+    given = {
+        key: {inner: value for inner, value in part.items() if value is not None} if isinstance(part, dict) else part
+        for key, part in values.items()
+        if part is not None
+    }
+    return Recipe.model_validate({"source": {}} | given)
+
+
+def explain(error: ValidationError) -> tuple[str, str]:
+    """Put what is wrong with a recipe in words: the key, and the reason with the value given."""
+    found = error.errors()
+    # A misspelt key comes first: that another one is missing is often the same mistake.
+    first = next((fault for fault in found if fault["type"] == "extra_forbidden"), found[0])
+    names = [str(part) for part in first["loc"] if not isinstance(part, int)]
+    key = ".".join(name if name.isprintable() else repr(name) for name in names)
+    if first["type"] == "extra_forbidden":
+        return key, f"unknown key{nearest_key(key)}"
+    if first["type"] == "missing":
+        return key, "required"
+    if first["type"] == "model_type":
+        return key, "a section; its keys stand below it, indented"
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 200 else f"{shown[:200]}…"
+    return key, f"{first['msg'].removeprefix('Value error, ')} (given: {shown})"
+
+
 def build_recipe(values: dict[str, Any]) -> Recipe:
     """Validate a nested dict into a :class:`Recipe`.
 
     Raises:
-        UsageError: Naming the key, what is wrong with it and the value given.
+        UsageError: Naming the key, the option that sets it, what is wrong with it and the value given.
     """
     try:
-        return Recipe.model_validate(values)
+        return validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        # The key is the recipe's; on the command line the same setting is an option of its own name.
-        field = str(first["loc"][1] if first["loc"][0] in Recipe.model_fields and len(first["loc"]) > 1 else key)
-        option = {"kinds": "events", "path": "output", "license": "source_license"}.get(field, field).replace("_", "-")
-        raise UsageError(f"{key} (--{option}): {reason} (given: {first['input']!r})") from None
+        key, reason = explain(error)
+        setting = ".".join(key.split(".")[:2])
+        option = f" (--{option_name(setting)})" if setting in recipe_keys() else ""
+        raise UsageError(f"{key}{option}: {reason}") from None

@@ -6,6 +6,7 @@ A file says which rates it wants; what they mean for the classes of one folder i
 from __future__ import annotations
 
 import math
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from changen_cli.core.errors import UsageError
-from changen_cli.core.untrusted import read_yaml
+from changen_cli.core.yaml_files import read_yaml
 
 _FOLDER = Path(__file__).parents[1] / "data" / "transitions"
 DEFAULT_TRANSITIONS = "openearthmap"
@@ -120,12 +121,11 @@ def load_transitions(value: Any) -> TransitionTable:
     path = transitions_path(str(value))
     try:
         content = read_yaml(path)
-    except FileNotFoundError:
-        near = nearest(str(value), preset_names())
+    except UsageError as error:
+        if os.path.exists(path):  # unlike Path.exists, no name is too long for it
+            raise UsageError(f"--transitions {error}") from None
+        near = nearest(path.name, preset_names())
         raise UsageError(f"--transitions {value}: no such preset or file{near}", _presets()) from None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--transitions {value} cannot be read: {reason}") from None
     if not isinstance(content, dict):
         raise UsageError(f"--transitions {value} holds no mapping", "Begin with: rates: {tree: {bareland: 0.1}}")
     return _checked({"name": path.stem, **content}, f"--transitions {value}")

@@ -1,4 +1,4 @@
-"""Reading what others wrote: text within bounds, JSON and YAML that end, names that stay inside their folder.
+"""Reading what others wrote: text within bounds, JSON that ends, names that stay inside their folder.
 
 Every function here raises ValueError with a reason that reads well after a file's name; callers make the error of it
 that fits: a skip, a bad request, a broken dataset.
@@ -11,10 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import yaml
-
-YAML_BYTES = 1 << 20
-"""Settings and statements are pages, not books; PyYAML takes about ten seconds for so much."""
 JSON_BYTES = 1 << 28
 """The event log of a long series has tens of megabytes."""
 LINE_BYTES = 1 << 24
@@ -70,52 +66,6 @@ def parse_json(text: str) -> Any:
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
     """Read a JSON file; raises as :func:`read_text` and :func:`parse_json`."""
     return parse_json(read_text(path, limit))
-
-
-class PlainLoader(yaml.SafeLoader):
-    """Safe YAML of which nothing is lost and nothing grows.
-
-    Mappings name a key once: of two rows with one name PyYAML would silently drop the first. Aliases are refused: a
-    page of aliases of aliases is a structure of billions of entries to whoever prints it.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Compose anything but an alias."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not read: write it out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Construct a mapping whose keys are texts or numbers, each of them once."""
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.YAMLError("a key is no text")
-            name = self.construct_object(key, deep=True)
-            if name in seen:
-                raise yaml.YAMLError(f"{name!r} is given twice")
-            seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str) -> Any:
-    """Parse YAML with :class:`PlainLoader`.
-
-    Raises:
-        ValueError: It is none, holds an alias or a key twice, or is nested too deeply.
-    """
-    try:
-        return yaml.load(text, Loader=PlainLoader)
-    except RecursionError:
-        raise ValueError("its YAML is nested too deeply") from None
-    # Constructors of tags such as !!timestamp fail on what they do not expect in many ways.
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise ValueError(" ".join(str(error).split())[:300] or "is no YAML") from None
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file of at most :data:`YAML_BYTES`; raises as :func:`read_text` and :func:`parse_yaml`."""
-    return parse_yaml(read_text(path, YAML_BYTES))
 
 
 def readable_text(value: Any, limit: int = 200) -> str:

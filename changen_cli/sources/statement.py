@@ -16,7 +16,7 @@ from typing import Any
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.licences import check_identifier
-from changen_cli.core.untrusted import read_yaml
+from changen_cli.core.yaml_files import read_yaml
 
 FILE_NAME = "changen-source.yaml"
 _FIX = "Give name, license and attribution as texts; license may be a list"
@@ -47,10 +47,7 @@ def read_statement(root: Path) -> Statement:
     name = root.resolve().name
     if not path.is_file():
         return Statement(name)
-    try:
-        told = read_yaml(path)
-    except ValueError as error:
-        raise UsageError(f"{path} is no YAML: {error}", _FIX) from None
+    told = read_yaml(path)
     if not isinstance(told, dict) or set(told) - {"name", "license", "attribution"}:
         raise UsageError(f"{path} is no statement about a source", _FIX)
     licences = told.get("license") or []

@@ -139,6 +139,14 @@ def find_model(reference: str) -> ModelFile:
     )
 
 
+def is_hub_id(reference: str) -> bool:
+    """Whether only the Hub can say if there is such a model: it is no file or folder here, and reads ``org/name``."""
+    hub = _HUB_ID.fullmatch(reference)
+    if hub is None or PurePosixPath(hub["id"]).suffix in _SUFFIXES:
+        return False
+    return not Path(reference).expanduser().exists()
+
+
 def find_autoencoder(reference: str) -> Files:
     """Find an autoencoder: a folder with ``config.json`` and weights, a pipeline's folder, or the Hub id of either.
 
@@ -244,7 +252,7 @@ def _locate(reference: str, select: Select, what: str, needed: str) -> Files:
             found = (item for pattern in ("*", "*/*", "*/*/*") for item in path.glob(pattern))
             names = [item.relative_to(path).as_posix() for item in found if item.is_file()]
             files = Files(path.resolve().name, path, tuple(select(names)), "local")
-        elif hub and PurePosixPath(hub["id"]).suffix not in _SUFFIXES:
+        elif hub and is_hub_id(reference):
             files = _from_hub(hub["id"], hub["revision"] or "", select)
         else:
             denoisers = sorted(file.stem for file in BUNDLED.glob("*.safetensors") if file.stem != SEGMENTER)

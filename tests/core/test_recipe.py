@@ -54,9 +54,6 @@ def test_fingerprint_ignores_how_and_where(changed: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("values", "key"),
     [
-        ({"sead": 1}, "sead"),
-        ({"events": {"step": 2}}, "events.step"),
-        ({"source": {"input": "in", "resolution": 2}}, "source.resolution"),
         ({"synthesis": {"strength": 1.5}}, "synthesis.strength"),
         ({"synthesis": {"scheduler": "euler"}}, "synthesis.scheduler"),
         ({"events": {"kinds": ()}}, "events.kinds"),
@@ -78,6 +75,56 @@ def test_bad_values_are_refused_in_one_line(values: dict[str, Any], key: str) ->
     assert str(error.value).startswith(f"{key} (--")
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"sead": 1}, "sead: unknown key (did you mean seed?)"),
+        ({"event": {}}, "event: unknown key (did you mean events?)"),
+        ({"steps": 3}, "steps: unknown key (did you mean events.steps?)"),
+        ({"stepz": 3}, "stepz: unknown key (did you mean events.steps?)"),
+        ({"events": {"step": 2}}, "events.step: unknown key (did you mean events.steps?)"),
+        ({"events": {"res": 2}}, "events.res: unknown key (did you mean source.res?)"),
+        ({"source": {"inptu": "in"}}, "source.inptu: unknown key (did you mean source.input?)"),
+        ({"source": {"input": "in", "source_license": "mit"}}, "unknown key (did you mean source.license?)"),
+        ({"output": {"zzz": 2}}, "output.zzz: unknown key. There are output.path, output.format, output."),
+        ({"zzz": 2}, "zzz: unknown key. There are version, "),
+        ({"events": {"steps": True}}, "events.steps (--steps): takes no true or false (given: True)"),
+        ({"synthesis": {"\x1b[31m\n": 2}}, r"synthesis.'\x1b[31m\n': unknown key"),
+        ({"events": 5}, "events: a section; its keys stand below it, indented"),
+        ({"events": {"kinds": ["x" * 9999]}}, "…)"),
+        ({"source": {}}, "source.input (--input): required"),
+        ({"source": None}, "source.input (--input): required"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError) as error:
+        recipe(**values)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_a_key_without_a_value_is_not_given() -> None:
+    nothing = {"steps": None, "transitions": None, "change_area": None}
+    assert recipe(events=nothing, synthesis=None, seed=None) == recipe()
+    learned = {"rates": {"tree": {"bareland": 0.1}}, "change_area": [0.2, 0.3]}
+    assert recipe(events={"kinds": "transition", "transitions": learned, "change_area": None}).events.change_area == (
+        0.2,
+        0.3,
+    )
+
+
+def test_lists_may_be_written_as_on_the_command_line() -> None:
+    assert recipe(events={"kinds": "create, transition"}) == recipe(events={"kinds": ["create", "transition"]})
+    assert recipe(events={"kinds": "damage"}).events.disaster == "wind"
+    assert recipe(source={"input": 7, "classes": "a,b", "bands": "4,3,2"}) == recipe(
+        source={"input": "7", "classes": ["a", "b"], "bands": [4, 3, 2]}
+    )
+    assert recipe(source={"input": "in", "bands": 1}).source.bands == (1,)
+    for dates in ("2018, 2020", [2018, 2020], ["2018", 2020]):
+        assert recipe(events={"dates": dates}).events == recipe(events={"dates": ("2018", "2020"), "steps": 1}).events
 
 
 @pytest.mark.parametrize(
@@ -180,6 +227,7 @@ def test_rates_are_per_year_of_dated_series() -> None:
     dates = ("2018", "2020")
     rated = recipe(events={"rates": "create=2%, remove=0.01", "dates": dates})
     assert rated.events.rates == {"create": 0.02, "remove": 0.01}
+    assert recipe(events={"rates": {"create": "2%", "remove": 0.01}, "dates": dates}) == rated
     assert build_recipe(rated.model_dump(mode="json")) == rated
     with pytest.raises(UsageError, match="Give the --dates"):
         recipe(events={"rates": "create=2%"})

@@ -53,7 +53,7 @@ def test_the_published_table_is_complete() -> None:
         ("rates: {tree: {land: 0.1}, tree: {water: 0.1}}", "'tree' is given twice"),
         ("rates: {tree: {land: 0.1}}\ngrowth: 2", "growth is no share"),
         ("rates: {tree: {land: 0.1}}\nboost: yes", "boost is no share"),
-        ("rates: {tree: [", "cannot be read"),
+        ("rates: {tree: [", "expected the node content"),
         ("rates: {tree: {land: 0.1}}\nsizes_px: 300", "sizes_px is no mapping"),
         ("rates: {tree: {land: 0.1}}\nsizes_px: {median: 300}", "sizes_px needs a median"),
         ("rates: {tree: {land: 0.1}}\nsizes_px: {mean: 300, spread: 2}", r"unknown key mean \(did you mean median\?\)"),

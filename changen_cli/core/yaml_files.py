@@ -1,0 +1,123 @@
+"""YAML that people write, read with suspicion: bounded, plain, and every key once.
+
+Values are what they look like (YAML 1.2's core types): ``true`` and ``false`` are the only truth values, ``no`` and
+``on`` are words, ``2018-06-15`` is text and ``010`` is ten. PyYAML follows YAML 1.1, where none of that holds.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from changen_cli.core.errors import UsageError
+
+LARGEST_BYTES = 1 << 20
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Mappings, lists, texts, numbers, true, false and null; no aliases, no key twice.
+
+    Of two keys with one name PyYAML would silently drop the first. Aliases let a few lines stand for gigabytes.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse aliases, which are resolved here."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not understood",
+                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that is given twice."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | None):
+                raise yaml.MarkedYAMLError(problem="a key is no name", problem_mark=key_node.start_mark)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key!r} is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def _number(self, node: yaml.ScalarNode) -> int | float:
+        text = self.construct_scalar(node)
+        return float(text) if node.tag.endswith("float") else int(text)
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Quotes what either version of YAML would take for something else than text; a key stands on its own line."""
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        return super().represent_mapping(tag, mapping, flow_style=False)
+
+
+for _name, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]{1,300}", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+):
+    for _kind in (PlainLoader, _PlainDumper):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), _first)
+for _name in ("int", "float"):
+    PlainLoader.add_constructor(f"tag:yaml.org,2002:{_name}", PlainLoader._number)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Read YAML.
+
+    Args:
+        text: The YAML.
+        where: What to call it in messages.
+
+    Raises:
+        UsageError: It is none, in one line that says where and why.
+    """
+    try:
+        # The loader is safe: it is SafeLoader with fewer types.
+        return yaml.load(text, Loader=PlainLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark and "\n" in text.strip() else ""
+        reason = " ".join(str(error.problem or error.context or "no YAML").split())
+        raise UsageError(f"{where}{place}: {reason}") from None
+    except RecursionError:
+        raise UsageError(f"{where}: nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{where}: {' '.join(str(error).split())}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file: UTF-8, with or without a byte order mark, with any line ends, of at most 1 MiB.
+
+    Raises:
+        UsageError: There is none, or it cannot be read; names the file, the place and the reason.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path} cannot be read: {reason}") from None
+    if len(content) > LARGEST_BYTES:
+        raise UsageError(f"{path} is larger than {LARGEST_BYTES >> 20} MiB, and no file of settings is")
+    try:
+        return parse_yaml(content.decode("utf-8-sig"), str(path))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start})", "Save it as UTF-8") from None
+
+
+def dump_yaml(value: Any) -> str:
+    """Write plain values as YAML that :func:`parse_yaml` reads back as they were; lists of scalars on one line."""
+    return yaml.dump(
+        value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100_000
+    )
