@@ -15,7 +15,7 @@ JSON_BYTES = 1 << 28
 """The event log of a long series has tens of megabytes."""
 LINE_BYTES = 1 << 24
 """One row of a table."""
-_MAX_NAME = 200
+_MAX_NAME, _MAX_PATH = 200, 2000
 
 
 def read_text(path: Path, limit: int = JSON_BYTES, errors: str = "strict") -> str:
@@ -87,13 +87,16 @@ def relative_name(name: Any) -> str:
     """Return ``name`` if it is the path of something inside a folder, on every system.
 
     Raises:
-        ValueError: It is empty, absolute, has a drive letter, a backslash or a NUL, or leads out by ``..``.
+        ValueError: It is empty, absolute, has a drive letter, a backslash or a NUL, is no UTF-8, is longer than systems
+            allow, or leads out by ``..``.
     """
     if not isinstance(name, str):
         raise ValueError(f"{str(name)[:80]!r} is no file name")
     path = PurePosixPath(name)
-    bad = not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name
-    if bad or PureWindowsPath(name).drive or any(ord(letter) < 32 for letter in name):
+    bad = not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive
+    written = name.encode("utf-8", "surrogatepass")
+    long = len(written) > _MAX_PATH or any(len(part.encode("utf-8", "surrogatepass")) > 255 for part in path.parts)
+    if bad or long or any(ord(letter) < 32 or "\ud800" <= letter <= "\udfff" for letter in name):
         raise ValueError(f"{name[:80]!r} is no path inside its folder")
     return name
 

@@ -49,6 +49,9 @@ def test_json_that_is_nested_too_deeply_is_no_crash() -> None:
         None,
         3,
         ["a"],
+        "x" * 300,
+        "a/" * 2000,
+        "a\udce9",
     ],
 )
 def test_names_that_leave_their_folder(tmp_path: Path, name: object) -> None:
