@@ -7,6 +7,7 @@ CONSTRAINTS ?= constraints.txt
 # More options for `changen generate`, e.g. make demo ARGS="--limit 1 --steps 1"
 ARGS ?=
 WORKERS ?= 2
+MINUTES ?= 10
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PACKAGE_FILES := pyproject.toml $(strip $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-slow test-gpu check docs docs-check bench clean
+.PHONY: help setup setup-dev demo test test-slow test-gpu fuzz check docs docs-check bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -39,6 +40,9 @@ test-slow: $(VENV)/.installed-dev ## Run the tests marked slow
 
 test-gpu: $(VENV)/.installed-dev ## Run the tests that need a CUDA device
 	$(PYTEST) -m gpu -rs
+
+fuzz: $(VENV)/.installed-dev ## Try the parsers with new inputs for MINUTES (10)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py $(MINUTES)
 
 check: $(VENV)/.installed-dev docs-check ## Lint, formatting, types, and whether docs/cli.md is up to date
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ from changen_cli.core.recipe import Recipe, build_recipe
 # The same examples on every machine and every run; HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.register_profile("explore", deadline=None)
+# `make fuzz`: new examples every round.
+settings.register_profile("fuzz", deadline=None, database=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 TINY = {

@@ -94,7 +94,7 @@ Input = Annotated[
     _option(
         "--input",
         "-i",
-        help="Folder of images: xBD/xView2 tree, or images/ beside masks/, or images alone.",
+        help="Folder of images: xBD/xView2 tree, or images/ beside masks/, or images alone; or an archive of one.",
         panel=SOURCE,
     ),
 ]

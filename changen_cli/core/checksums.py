@@ -14,8 +14,10 @@ from typing import BinaryIO
 
 from changen_cli.core.errors import OutputError
 from changen_cli.core.files import atomic_path
+from changen_cli.core.untrusted import read_lines
 
 FILE_NAME = "checksums.sha256"
+_LINE_BYTES = 8192
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)\n?")
 
 
@@ -72,9 +74,12 @@ def read_checksums(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         OutputError: A line is no checksum.
     """
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        for number, line in enumerate(file, 1):
+    number = 0
+    try:
+        for number, line in enumerate(read_lines(path, _LINE_BYTES, "surrogateescape"), 1):
             match = _LINE.fullmatch(line)
             if not match:
                 raise OutputError(f"{path}, line {number} is no checksum", "Make the dataset again")
             yield match[2], match[1]
+    except ValueError:
+        raise OutputError(f"{path}, line {number + 1} is no checksum", "Make the dataset again") from None

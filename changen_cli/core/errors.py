@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+_LONGEST = 1500
+
+
+def _one_line(text: str) -> str:
+    """A message as a terminal and a manifest can take it, whatever names and values of others it repeats."""
+    text = " ".join(text.split()) if "\n" in text or "\r" in text else text
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 500]} … {text[-490:]}"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
 
 class ChangenError(Exception):
     """A failure the user can act on: one line naming the file, the reason and the fix.
+
+    What cannot be printed, such as the escapes that steer a terminal, is written out; long texts are cut.
 
     Args:
         message: What is wrong, naming the file or option.
@@ -14,7 +26,7 @@ class ChangenError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, fix: str = "") -> None:
-        super().__init__(f"{message}. {fix}".rstrip() if fix else message)
+        super().__init__(_one_line(f"{message}. {fix}".rstrip() if fix else message))
 
 
 class UsageError(ChangenError):

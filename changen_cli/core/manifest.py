@@ -7,16 +7,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from changen_cli import __version__
 from changen_cli.core.errors import OutputError
 from changen_cli.core.files import write_text
 from changen_cli.core.recipe import Recipe
+from changen_cli.core.untrusted import read_text
 
 SCHEMA_VERSION = 1
 Status = Literal["running", "complete", "interrupted", "failed"]
 FILE_NAME = "manifest.json"
+_MANIFEST_BYTES = 1 << 30
+"""That of a million scenes has a third."""
 _LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "rasterio", "scipy", "scikit-image", "datasets")
 
 
@@ -83,9 +86,9 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE_NAME
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        return Manifest.model_validate_json(read_text(path, _MANIFEST_BYTES))
     except FileNotFoundError:
         raise OutputError(f"{folder} holds no {FILE_NAME}", "Name a folder that changen generate wrote") from None
-    except (ValidationError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise OutputError(f"{path} cannot be read as a manifest: {reason}", "Make the dataset again") from None

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from changen_cli.core.archives import archive_stem
 from changen_cli.core.calendar import check_dates
 from changen_cli.core.damage import Disaster
 from changen_cli.core.errors import UsageError
@@ -45,7 +46,7 @@ class _Section(BaseModel):
 class SourceSection(_Section):
     """Where scenes come from and how they are cut."""
 
-    input: str = Field(description="folder of images")
+    input: str = Field(description="folder of images, or a .zip, .tar or .tar.gz of one")
     layout: Layout | None = Field(None, description="folder layout; detected when not given")
     classes: Names | None = Field(None, description="class names of the masks, in id order")
     res: int | None = Field(
@@ -228,11 +229,11 @@ class Recipe(_Section):
 
     @property
     def output_path(self) -> Path:
-        """The output folder: as asked, else ``<input>-changen`` beside the input."""
+        """The output folder: as asked, else ``<input>-changen`` beside the input, without the suffix of an archive."""
         if self.output.path:
             return Path(self.output.path)
         source = Path(self.source.input).resolve()
-        return source.parent / f"{source.name}-changen"
+        return source.parent / f"{archive_stem(source.name)}-changen"
 
     def fingerprint(self) -> str:
         """Hash of all settings that decide the content: everything but ``run``, paths, licences, and ``limit``."""

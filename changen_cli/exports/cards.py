@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+from changen_cli.core.untrusted import read_text
+
+_CARD_BYTES = 1 << 24
 _FRONT = re.compile(r"\A---\r?\n(?P<front>.*?)\r?\n---\r?\n", re.DOTALL)
 
 
@@ -22,7 +25,7 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
         return {}, text
     try:
         front = yaml.safe_load(match["front"]) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(" ".join(str(error).split())) from None
     if not isinstance(front, dict):
         raise ValueError("its front matter is no mapping")
@@ -32,6 +35,6 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
 def read_front(card: Path) -> dict[str, Any]:
     """The front matter of a card; empty where there is none that can be read."""
     try:
-        return split_card(card.read_text(encoding="utf-8"))[0]
+        return split_card(read_text(card, _CARD_BYTES))[0]
     except (OSError, ValueError):
         return {}

@@ -103,7 +103,7 @@ def _place(path: Path) -> tuple[Any, ...] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as source:
+            with rasterio.open(path, driver="GTiff") as source:
                 return source.crs, *source.transform
     except RasterioError:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from changen_cli.core.files import sha256
 from changen_cli.core.manifest import FILE_NAME as MANIFEST
 from changen_cli.core.manifest import Manifest, read_manifest
 from changen_cli.core.types import IGNORE
+from changen_cli.core.untrusted import inside, read_json
 from changen_cli.exports.check_sample import AGAIN, Opened, Rules, SampleCheck, check_row
 from changen_cli.exports.check_tables import FOLDERS, Table, open_tables
 from changen_cli.exports.findings import Finding, one_line
@@ -84,7 +84,7 @@ class _Check:
     def _classes(self) -> Iterator[Finding]:
         path = self._folder / "classes.json"
         try:
-            table = json.loads(path.read_text(encoding="utf-8"))
+            table = read_json(path)
             rows = [(row["id"], str(row["name"])) for row in table["classes"]]
         except FileNotFoundError:
             yield Finding("classes.json", "missing: nobody knows what the masks hold", AGAIN)
@@ -237,7 +237,11 @@ class _Check:
                 yield Finding(table.name, f"{CHECKSUMS} does not list it", AGAIN)
 
     def _hash(self, name: str, digest: str) -> Iterator[Finding]:
-        path = self._folder / name
+        try:
+            path = inside(self._folder, name)
+        except ValueError as error:
+            yield Finding(CHECKSUMS, f"lists {error}", "Do not trust this dataset: it was tampered with")
+            return
         if not path.is_file():
             if name not in self._missing:
                 yield Finding(name, f"is missing; {CHECKSUMS} lists it", AGAIN)

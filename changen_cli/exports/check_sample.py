@@ -16,10 +16,8 @@ from changen_cli.exports.check_events import check_step
 from changen_cli.exports.check_objects import check_instances, nameless
 from changen_cli.exports.findings import Finding, one_line
 from changen_cli.exports.master import Stored
-from changen_cli.exports.reading import Pixels, Row, decode, parse_log, parse_objects
+from changen_cli.exports.reading import MAX_DATES, Pixels, Row, decode, parse_log, parse_objects
 
-MAX_DATES = 65
-"""Dates of the longest series a recipe can ask for."""
 _ROUNDED = 1e-8
 _MODES = {"8-bit RGB": ("RGB",), "one band of 8 bits": ("L",), "one band of 16 or 32 bits": ("I;16", "I")}
 _RGB, _BAND, _NUMBERS = _MODES
@@ -241,7 +239,7 @@ class SampleCheck:
         try:
             with warnings.catch_warnings(), MemoryFile(stored.read()) as memory:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with memory.open() as source:
+                with memory.open(driver="GTiff") as source:
                     crs, transform, tags = source.crs, source.transform, source.tags()
         except (RasterioError, OSError) as error:
             yield Finding(part.file, f"{part.label} is no readable GeoTIFF: {one_line(error)}", AGAIN)

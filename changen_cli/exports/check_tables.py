@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
-from changen_cli.exports.check_sample import AGAIN, MAX_DATES, Opened, Part, Rules
+from changen_cli.core.untrusted import inside, is_plain_name, parse_json, read_lines, read_text
+from changen_cli.exports.check_sample import AGAIN, Opened, Part, Rules
 from changen_cli.exports.findings import Finding, one_line
 from changen_cli.exports.master import Stored
-from changen_cli.exports.reading import Row, open_shard
+from changen_cli.exports.reading import MAX_DATES, Row, open_shard
 
 Expected = Callable[[str, str, str], bool]
 """Whether a row asks for a file: split, folder, file name."""
@@ -65,16 +65,23 @@ class FolderTable:
 
     def samples(self, rules: Rules) -> Iterator[Opened | Finding]:
         """Open its rows."""
-        with self._path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    row = None
-                if isinstance(row, dict):
-                    yield self._open(row, rules)
-                else:
-                    yield Finding(self.name, f"line {number} is no row: {line.strip()[:40]!r}", AGAIN)
+        try:
+            for number, line in enumerate(read_lines(self._path, errors="replace"), 1):
+                yield self._row(number, line, rules)
+        except (OSError, ValueError) as error:
+            yield Finding(self.name, f"cannot be read on: {one_line(error)}", AGAIN)
+
+    def _row(self, number: int, line: str, rules: Rules) -> Opened | Finding:
+        try:
+            row = parse_json(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            return Finding(self.name, f"line {number} is no row: {line.strip()[:40]!r}", AGAIN)
+        if not is_plain_name(row.get("image_name")):
+            shown = str(row.get("image_name"))[:80]
+            return Finding(self.name, f"line {number}: image_name {shown!r} cannot be the name of a file", AGAIN)
+        return self._open(row, rules)
 
     def _open(self, row: Row, rules: Rules) -> Opened:
         """Name the files of a sample as the writer does; those a row names otherwise are missing."""
@@ -82,7 +89,10 @@ class FolderTable:
         suffix = "png" if row.get("crs") is None or row.get("transform") is None else "tif"
 
         def part(column: str, file: str, label: str) -> Part:
-            path = self._path.parent / file
+            try:
+                path = inside(self._path.parents[1], f"{self.split}/{file}")
+            except ValueError as error:
+                return Part(f"{self.split}/{file}", label, None, str(error))
             if path.is_file() and column and row.get(f"{column}_file_name") != file:
                 return Part(f"{self.split}/{file}", label, None, f"is not what {column}_file_name of its row names")
             return Part(f"{self.split}/{file}", label, Stored(path.name, path) if path.is_file() else None)
@@ -125,8 +135,11 @@ class FolderTable:
         )
 
     def _text(self, name: str) -> str | None:
-        path = self._path.parent / name
-        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        try:
+            path = inside(self._path.parents[1], f"{self.split}/{name}")
+            return read_text(path, errors="replace") if path.is_file() else None
+        except (OSError, ValueError):
+            return None
 
     def strays(self, expected: Expected) -> Iterator[Finding]:
         """Files in its folders that no row asks for."""

@@ -5,7 +5,6 @@ The rules are pycocotools': what it indexes by, and how it decodes segmentations
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import Finding, Problem, guarded
 from changen_cli.exports.layers import relative
 from changen_cli.exports.objects import ring_area
@@ -36,7 +36,7 @@ def check_coco(root: Path) -> Iterator[Finding]:
 def _check_file(root: Path, path: Path) -> Iterator[Finding]:
     name = relative(root, path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         lists = {key: list(content[key]) for key in _LISTS}
         images = {entry["id"]: entry for entry in lists["images"]}
         known = {entry["id"] for entry in lists["categories"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 
 from changen_cli.core.errors import OutputError, UsageError
 from changen_cli.core.types import BoolArray, ClassSchema, Int32Array, UInt8Array
+from changen_cli.core.untrusted import inside, read_json, read_text, relative_name
 from changen_cli.exports.cards import read_front
 from changen_cli.exports.findings import one_line
 from changen_cli.exports.formats import PairMode
@@ -22,6 +22,7 @@ from changen_cli.exports.reading import (
     Row,
     decode,
     holds_pixels,
+    identified,
     parse_log,
     parse_objects,
     read_cells,
@@ -31,6 +32,7 @@ from changen_cli.exports.reading import (
 T = TypeVar("T")
 
 _BATCH_ROWS = 4
+_MANIFEST_BYTES = 1 << 30
 _TEXTS = ("objects", "events")
 """Long texts of a sample, which are no metadata."""
 _CHECK = "Run changen validate on the dataset"
@@ -261,7 +263,7 @@ class Master:
         for table in self.tables:
             folder = self.layout == "folder"
             rows = read_lines(table) if folder else read_cells(table, 1024, _TEXTS, pixels=False)
-            yield from _named((_identified(row) for row in rows), table)
+            yield from _named((identified(row) for row in rows), table)
 
     def logs(self) -> Iterator[tuple[Row, list[Row]]]:
         """Metadata and events of all samples, in order; no pixel is read.
@@ -294,13 +296,6 @@ def _named(items: Iterator[T], table: Path) -> Iterator[T]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         missing = f"a row has no {error}" if isinstance(error, KeyError) else one_line(error, table)
         raise OutputError(f"{table} cannot be read: {missing}", _CHECK) from None
-
-
-def _identified(row: Row) -> Row:
-    """A row, which has what every use of it needs."""
-    for key in ("image_name", "group", "split", "dates"):
-        row[key]
-    return row
 
 
 def open_master(root: Path) -> Master:
@@ -338,7 +333,7 @@ def open_master(root: Path) -> Master:
 
 def _json(path: Path) -> Row:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path, _MANIFEST_BYTES)
     except FileNotFoundError:
         raise UsageError(
             f"{path.parent} has no {path.name}", "Name a dataset made by changen generate or simulate"
@@ -351,26 +346,35 @@ def _json(path: Path) -> Row:
 
 
 def _from_folder(table: Path) -> Iterator[Sample]:
-    for row in map(_identified, read_lines(table)):
-        dates = int(row["dates"])
+    for row in map(identified, read_lines(table)):
+        yield _stored_sample(table.parent, row)
 
-        def files(names: list[str | None]) -> tuple[Stored, ...]:
-            return tuple(Stored(Path(name).name, table.parent / name) for name in names if name)
 
-        images = row.get("image_file_names") or [row.get(f"t{t + 1}_image_file_name") for t in range(dates)]
-        masks = row.get("mask_file_names") or [row[f"t{t + 1}_mask_file_name"] for t in range(dates)]
-        changes = row.get("change_file_names") or [row["change_mask_file_name"]]
-        numbers = row.get("instance_file_names") or [row.get(f"t{t + 1}_instances_file_name") for t in range(dates)]
-        log, names = (
-            Stored(key, table.parent / row.pop(key)).read().decode() if key in row else "{}"
-            for key in ("events_file", "objects_file")
-        )
-        plain = {key: value for key, value in row.items() if not key.endswith(("_file_name", "_file_names"))}
-        yield Sample(plain, files(images), files(masks), files(changes), log, files(numbers), names)
+def _stored_sample(folder: Path, row: Row) -> Sample:
+    """A row of a folder with the files it names, all of which lie in the dataset."""
+    dates = row["dates"]
+
+    def place(name: str) -> Path:
+        return inside(folder.parent, f"{folder.name}/{relative_name(name)}")
+
+    def files(names: list[str | None]) -> tuple[Stored, ...]:
+        paths = [place(name) for name in names if name is not None]
+        return tuple(Stored(path.name, path) for path in paths)
+
+    images = row.get("image_file_names") or [row.get(f"t{t + 1}_image_file_name") for t in range(dates)]
+    masks = row.get("mask_file_names") or [row[f"t{t + 1}_mask_file_name"] for t in range(dates)]
+    changes = row.get("change_file_names") or [row["change_mask_file_name"]]
+    numbers = row.get("instance_file_names") or [row.get(f"t{t + 1}_instances_file_name") for t in range(dates)]
+    log, names = (read_text(place(row.pop(key))) if key in row else "{}" for key in ("events_file", "objects_file"))
+    plain = {key: value for key, value in row.items() if not key.endswith(("_file_name", "_file_names"))}
+    sample = Sample(plain, files(images), files(masks), files(changes), log, files(numbers), names)
+    if len(sample.masks) != dates or len(sample.changes) != dates - 1 or len(sample.images) not in (0, dates):
+        raise ValueError(f"{sample.id} names fewer or more files than {dates} dates have")
+    return sample
 
 
 def _from_shard(table: Path) -> Iterator[Sample]:
-    for cells in map(_identified, read_cells(table, _BATCH_ROWS)):
+    for cells in map(identified, read_cells(table, _BATCH_ROWS)):
         dates = int(cells["dates"])
 
         def stored(cell: Row | None) -> tuple[Stored, ...]:

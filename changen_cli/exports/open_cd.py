@@ -11,7 +11,6 @@ are listed. [likyoo/open-cd ``opencd/datasets/basecddataset.py``, ``basescddatas
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,6 +20,7 @@ import numpy as np
 
 from changen_cli.core.files import write_text
 from changen_cli.core.types import IGNORE, UInt8Array
+from changen_cli.core.untrusted import read_json
 from changen_cli.exports.binary import check_lists
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import PairMode
@@ -91,7 +91,7 @@ def _label(before: UInt8Array, after: UInt8Array) -> UInt8Array:
 def _class_ids(table: Path) -> frozenset[int] | None:
     """What semantic masks may hold, as far as a class table says it."""
     try:
-        return frozenset((*(int(row["id"]) for row in json.loads(table.read_text())["classes"]), IGNORE))
+        return frozenset((*(int(row["id"]) for row in read_json(table)["classes"]), IGNORE))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from changen_cli.core import untrusted
 from changen_cli.core.errors import OutputError
 from changen_cli.exports.findings import one_line
 
@@ -18,19 +19,26 @@ Row = dict[str, Any]
 """One row of a table, or one event."""
 Pixels = npt.NDArray[Any]
 """``[H, W]`` or ``[H, W, channels]``, as stored."""
+MAX_DATES = 65
+"""Dates of the longest series a recipe can ask for."""
+_FORMATS = ("PNG", "TIFF", "JPEG")
 
 
 def decode(source: Path | bytes) -> tuple[str, Pixels]:
     """Pillow's name for the mode of an image file, and its pixels.
 
+    Left to choose by content, Pillow would run Ghostscript for a ``.png`` that is PostScript.
+
     Raises:
-        ValueError: It cannot be decoded, in one line.
+        ValueError: It cannot be decoded, or is larger than any image of a dataset; in one line.
     """
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
-            return picture.mode, np.array(picture)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as picture:
+                return picture.mode, np.array(picture)
     except Exception as error:  # decoders raise whatever they run into
         raise ValueError(one_line(error, source if isinstance(source, Path) else None)) from None
 
@@ -41,15 +49,31 @@ def read_lines(table: Path) -> Iterator[Row]:
     Raises:
         ValueError: One is no JSON object, in one line.
     """
-    with table.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} is no row: {line.strip()[:40]!r}")
-            yield row
+    for number, line in enumerate(untrusted.read_lines(table), 1):
+        try:
+            row = untrusted.parse_json(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no row: {line.strip()[:40]!r}")
+        yield row
+
+
+def identified(row: Row) -> Row:
+    """Return a row, which has what every use of it needs; its names may become those of files and folders.
+
+    Raises:
+        ValueError: They may not.
+        KeyError: One is missing.
+    """
+    for key in ("image_name", "split"):
+        if not untrusted.is_plain_name(row[key]):
+            raise ValueError(f"{key} {str(row[key])[:80]!r} cannot be the name of a file")
+    if type(row["dates"]) is not int or not 1 < row["dates"] <= MAX_DATES:
+        raise ValueError(f"{row['image_name']}: a series has 2 to {MAX_DATES} dates, not {str(row['dates'])[:20]}")
+    if not isinstance(row["group"], str):
+        raise ValueError(f"{row['image_name']}: its group is no text")
+    return row
 
 
 def read_cells(shard: Path, batch_rows: int, without: Sequence[str] = (), *, pixels: bool = True) -> Iterator[Row]:
@@ -87,7 +111,11 @@ def parse_log(text: str) -> list[Row]:
         OutputError: One is no JSON object.
     """
     try:
-        events = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
+        events = (
+            untrusted.parse_json(text)
+            if text.startswith("[")
+            else [untrusted.parse_json(line) for line in text.splitlines()]
+        )
     except ValueError as error:
         raise OutputError(f"the event log is no JSON: {error}") from None
     if not all(isinstance(event, dict) for event in events):
@@ -102,6 +130,6 @@ def parse_objects(text: str) -> dict[int, str]:
         OutputError: It is no such JSON object.
     """
     try:
-        return {int(number): str(name) for number, name in json.loads(text).items()}
+        return {int(number): str(name) for number, name in untrusted.parse_json(text).items()}
     except (ValueError, AttributeError) as error:
         raise OutputError(f"the table of objects is no JSON object of numbers: {error}") from None

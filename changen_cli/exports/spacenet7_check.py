@@ -6,7 +6,6 @@ one ``Id`` a building through all months. [torchgeo, arXiv:2102.04420]
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import Finding, Problem, one_line
 from changen_cli.exports.layers import relative
 
@@ -96,7 +96,7 @@ def _open(path: Path) -> tuple[_Grid | None, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as source:
+            with rasterio.open(path, driver="GTiff") as source:
                 source.read()
                 grid = _Grid(source.width, source.height, source.crs, source.transform)
                 fits = source.count in (3, 4) and set(source.dtypes) == {"uint8"}
@@ -133,7 +133,7 @@ def _check_labels(root: Path, folder: Path, grids: dict[str, _Grid], seen: dict[
 def _read(path: Path, grid: _Grid, *, pixels: bool, tracked: bool) -> tuple[Boxes | None, list[Problem]]:
     """The boxes of the buildings of a file, and (what is wrong, what to do) of each problem."""
     try:
-        features = json.loads(path.read_text(encoding="utf-8"))["features"]
+        features = read_json(path)["features"]
         entries = [(feature["properties"], feature["geometry"]) for feature in features]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return None, [(f"is no FeatureCollection: {error!r}"[:160], "Write GeoJSON; an empty list features is fine")]

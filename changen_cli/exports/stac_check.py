@@ -6,7 +6,6 @@ The rules are those of the item, collection and catalogue specifications, and th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import chain
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import Finding, Problem, guarded
 from changen_cli.exports.layers import relative
 from changen_cli.exports.reading import decode
@@ -64,7 +64,7 @@ def _name(base: Path, path: Path) -> str:
 
 def _read(path: Path) -> tuple[Content | None, list[Problem]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         kind = content["type"]
         required = _REQUIRED[kind]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -204,7 +204,7 @@ def _label_problems(path: Path, item: Content) -> Iterator[Problem]:
         yield "has no asset labels", "The label extension wants one of this key"
     elif str(labels.get("href", "")).endswith("json") and (path.parent / labels["href"]).is_file():
         try:
-            content = json.loads((path.parent / labels["href"]).read_text(encoding="utf-8"))
+            content = read_json(path.parent / labels["href"])
             kind = content["type"]
         except (OSError, ValueError, KeyError, TypeError):
             kind = None

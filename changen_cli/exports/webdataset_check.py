@@ -6,7 +6,6 @@ is a second sample to the reader, which then lacks files. [webdataset/webdataset
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from changen_cli.core.untrusted import parse_json
 from changen_cli.exports.findings import Finding, Problem, one_line
 from changen_cli.exports.layers import relative
 from changen_cli.exports.reading import Pixels, decode
@@ -73,7 +73,7 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes], str]]:
         with tarfile.open(shard, "r|") as tar:
             for member in tar:
                 found = _KEY.fullmatch(member.name)
-                if not member.isfile() or not found:
+                if not member.isfile() or member.issparse() or not found:
                     yield "", {}, f"has the member {member.name}, which belongs to no sample"
                     continue
                 if found[1] != key:
@@ -97,7 +97,7 @@ def _sample_problems(files: Mapping[str, bytes]) -> Iterator[Problem]:
         kind = name.rpartition(".")[2].lower()
         try:
             if kind == "json":
-                json.loads(data)
+                parse_json(data.decode("utf-8"))
             elif kind in _PIXELS:
                 pixels[name] = decode(data)[1]
         except ValueError as error:

@@ -6,7 +6,6 @@ dates, subtypes are the joint damage scale, targets say what the polygons say. [
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from changen_cli.core.damage import DAMAGE_STATES
 from changen_cli.core.types import Int32Array
+from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import Finding, Problem
 from changen_cli.exports.layers import Layer, read_pixels, relative
 from changen_cli.exports.objects import Polygon, burn, ring_area
@@ -115,7 +115,7 @@ def _read_label(
 ) -> tuple[Entries | None, list[Problem]]:
     """The buildings of a label, and (what is wrong, what to do) of each problem; None where it is no label at all."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         listed = list(content["features"]["xy"])
         geographic = list(content["features"].get("lng_lat") or [])
         metadata = dict(content.get("metadata") or {})

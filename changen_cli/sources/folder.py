@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from changen_cli.core.archives import is_archive
 from changen_cli.core.errors import SceneError, UsageError
 from changen_cli.core.proposals import PROPOSALS
 from changen_cli.core.types import ClassSchema, Scene, Skip
@@ -264,7 +265,8 @@ def _check_root(root: Path) -> None:
     if not root.exists():
         raise UsageError(f"{root} does not exist", "Give the folder that holds the images")
     if not root.is_dir():
-        raise UsageError(f"{root} is a file", "Give the folder that holds the images")
+        fix = "Unpack it, and give" if is_archive(root.name) else "Give"
+        raise UsageError(f"{root} is a file", f"{fix} the folder that holds the images")
     if is_changen_output(root):
         raise UsageError(f"{root} is a dataset made by changen, not a source", "Give the folder of the real images")
 

@@ -23,6 +23,7 @@ MAX_RMS_M = 5.0
 """A fitted georeference that misses its own vertices by more is wrong and not used."""
 NOT_PLACED = "the file names a reference system, but not where in it the image lies"
 _ROUNDS = 10
+_LEAST_GSD_M, _LARGEST_GSD_M = 1e-3, 1e5
 
 
 def metres_per_degree(latitude: float) -> tuple[float, float]:
@@ -34,8 +35,17 @@ def metres_per_degree(latitude: float) -> tuple[float, float]:
 
 
 def is_placed(transform: Affine) -> bool:
-    """Whether a file says where it lies: without a geotransform, pixel numbers stand in for coordinates."""
-    return transform != transform.identity()
+    """Whether a file says where it lies: without a geotransform, pixel numbers stand in for coordinates.
+
+    One that maps all pixels to a line, or to no number, says nothing either.
+    """
+    usable = all(map(math.isfinite, transform[:6])) and transform.determinant != 0
+    return usable and transform != transform.identity()
+
+
+def plausible_gsd(gsd_m: float) -> bool:
+    """Whether an image can have pixels of this size: between a millimetre and a hundred kilometres."""
+    return _LEAST_GSD_M <= gsd_m <= _LARGEST_GSD_M
 
 
 def ground_sampling_distance(crs: CRS, transform: GeoTransform, shape: tuple[int, int]) -> float | None:
@@ -68,7 +78,8 @@ def ground_sampling_distance(crs: CRS, transform: GeoTransform, shape: tuple[int
             return None
     except Exception:  # unit and projection tables of PROJ fail in many ways; the size is a convenience, not a must
         return None
-    return math.sqrt(area) if math.isfinite(area) and area > 0 else None
+    gsd_m = math.sqrt(area) if math.isfinite(area) else 0.0
+    return gsd_m if plausible_gsd(gsd_m) else None
 
 
 @dataclass(frozen=True)

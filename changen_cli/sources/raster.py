@@ -20,10 +20,9 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from changen_cli.core.errors import SceneError
 from changen_cli.core.types import BoolArray, GeoTransform, UInt8Array
+from changen_cli.sources import bounds
 from changen_cli.sources.georeference import NOT_PLACED, ground_sampling_distance, is_placed
 
-MAX_PIXELS = 170_000_000
-"""Larger files are refused from their header, before anything is decoded. Below Pillow's own hard limit."""
 _PERCENTILES = (2.0, 98.0)
 _SAMPLE_PX = 4_000_000
 """Percentiles are taken on a regular subsample of about this many pixels, so that they cost no memory."""
@@ -103,12 +102,13 @@ def read_mask(path: Path) -> tuple[npt.NDArray[np.integer[Any]], int | None]:
         with _decoding(), _open_gdal(path) as dataset:
             if dataset.count != 1:
                 raise SceneError(_colour_mask(dataset.count))
+            bounds.check_bytes(dataset.height, dataset.width, 1, np.dtype(dataset.dtypes[0]).itemsize)
             values = dataset.read(1)
             declared = dataset.nodata
             nodata = int(declared) if declared is not None and float(declared).is_integer() else None
     else:
         with _decoding(), Image.open(path, formats=("PNG", "JPEG")) as picture:
-            _check_size(picture.height, picture.width)
+            bounds.check_pixels(picture.height, picture.width)
             if len(picture.getbands()) != 1:
                 raise SceneError(_colour_mask(len(picture.getbands())))
             values = np.array(picture)
@@ -128,8 +128,10 @@ def _colour_mask(count: int) -> str:
 
 def _use_gdal(path: Path) -> bool:
     """Whether GDAL reads this file; raises SceneError for files that are no image, or a PNG that is not whole."""
-    with _decoding(), path.open("rb") as file:
-        head = file.read(32)
+    with _decoding():
+        bounds.check_regular(path)
+        with path.open("rb") as file:
+            head = file.read(32)
     if not head:
         raise SceneError("is empty (0 bytes)")
     if head.startswith(_LFS_POINTER):
@@ -138,6 +140,9 @@ def _use_gdal(path: Path) -> bool:
         # GDAL fills the lost rows of a truncated PNG with black and reports nothing.
         with _decoding(), Image.open(path, formats=("PNG",)) as picture:
             picture.verify()
+    if head.startswith(_JPEG_SIGNATURE):
+        with _decoding():
+            bounds.check_jpeg(path)
     if path.suffix.lower() in (".tif", ".tiff"):
         return True
     if path.with_name(f"{path.name}.aux.xml").is_file():  # GDAL's sidecar may hold a georeference
@@ -160,24 +165,17 @@ def _decoding() -> Iterator[None]:
     except SceneError:
         raise
     except Image.DecompressionBombError as error:
-        raise SceneError(f"is too large: more than {MAX_PIXELS // 10**6} million pixels") from error
-    except FileNotFoundError as error:
-        raise SceneError("does not exist (a broken link?)") from error
+        raise SceneError(f"is too large: more than {bounds.MAX_PIXELS // 10**6} million pixels") from error
     except Exception as error:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         raise SceneError(f"cannot be read: {reason[:200]}") from error
-
-
-def _check_size(height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise SceneError(f"is too large: {height}×{width} px, at most {MAX_PIXELS // 10**6} million pixels are read")
 
 
 def _read_pillow(path: Path) -> npt.NDArray[Any]:
     """Return ``[H, W, C]`` with C = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha)."""
     # Formats are named so that a file called .png never reaches one of Pillow's rarer decoders.
     with _decoding(), Image.open(path, formats=("PNG", "JPEG")) as picture:
-        _check_size(picture.height, picture.width)
+        bounds.check_pixels(picture.height, picture.width)
         transparent = "transparency" in picture.info
         if picture.mode in ("P", "PA"):
             pixels = np.array(picture.convert("RGBA" if transparent or picture.mode == "PA" else "RGB"))
@@ -198,9 +196,12 @@ def _open_gdal(path: Path) -> Any:
     with path.open("rb") as file:
         head = file.read(len(_PNG_SIGNATURE))
     driver = "PNG" if head == _PNG_SIGNATURE else "JPEG" if head.startswith(_JPEG_SIGNATURE) else "GTiff"
+    if driver == "GTiff":
+        bounds.check_tiff(path)
+    bounds.check_sidecar(path)
     dataset = rasterio.open(path, driver=driver)
     try:
-        _check_size(dataset.height, dataset.width)
+        bounds.check_pixels(dataset.height, dataset.width)
     except SceneError:
         dataset.close()
         raise
@@ -219,8 +220,11 @@ def _read_gdal(path: Path, bands: tuple[int, ...] | None) -> Raster:
             pixels = _palette(dataset)
         else:
             used, notes = _choose_bands(bands, dataset.count, colours, alpha)
+            itemsize = max(np.dtype(dataset.dtypes[band - 1]).itemsize for band in used)
+            bounds.check_bytes(dataset.height, dataset.width, len(used), itemsize)
             pixels = np.moveaxis(dataset.read(list(used)), 0, 2)
         nodata = _merge(nodata, _declared_nodata(dataset, pixels, used))
+        nodata = _merge(nodata, _internal_mask(path, used[0]))
         crs = dataset.crs
         if crs and not is_placed(dataset.transform):
             crs, notes = None, {**notes, "georeference": {"not_used": NOT_PLACED}}
@@ -294,10 +298,16 @@ def _declared_nodata(dataset: Any, pixels: npt.NDArray[Any], used: tuple[int, ..
         missing = (pixels == np.asarray(declared)).all(axis=2)
     if np.issubdtype(pixels.dtype, np.floating):
         missing = _merge(missing, ~np.isfinite(pixels).all(axis=2))
-    flags = dataset.mask_flag_enums[used[0] - 1]
-    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-        missing = _merge(missing, dataset.read_masks(used[0]) == 0)
     return missing
+
+
+def _internal_mask(path: Path, band: int) -> BoolArray | None:
+    # GDAL takes a file beside the image, of any of its formats, for the mask: a virtual one would read other files.
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _open_gdal(path) as dataset:
+        flags = dataset.mask_flag_enums[band - 1]
+        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+            return np.asarray(dataset.read_masks(band) == 0)
+    return None
 
 
 def _merge(first: BoolArray | None, second: BoolArray | None) -> BoolArray | None:

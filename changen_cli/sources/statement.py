@@ -9,12 +9,14 @@ All keys are optional. A LICENSE file says nothing here: it holds a text, not an
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.licences import check_identifier
+from changen_cli.core.yaml_files import read_yaml
 
 FILE_NAME = "changen-source.yaml"
 _FIX = "Give name, license and attribution as texts; license may be a list"
@@ -41,20 +43,15 @@ def read_statement(root: Path) -> Statement:
     Raises:
         UsageError: The file is no such statement, or names a licence the Hub does not know.
     """
-    import yaml
-
     path = root / FILE_NAME
     name = root.resolve().name
     if not path.is_file():
         return Statement(name)
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no YAML: {str(error).splitlines()[0]}", _FIX) from None
+    told = read_yaml(path)
     if not isinstance(told, dict) or set(told) - {"name", "license", "attribution"}:
         raise UsageError(f"{path} is no statement about a source", _FIX)
     licences = told.get("license") or []
-    licences = [licences] if isinstance(licences, str) else licences
+    licences = licences if isinstance(licences, list) else [licences]
     return Statement(
         _text(told.get("name"), path) or name,
         tuple(check_identifier(_text(licence, path), str(path)) for licence in licences),
@@ -65,4 +62,4 @@ def read_statement(root: Path) -> Statement:
 def _text(value: Any, path: Path) -> str:
     if value is None or isinstance(value, str):
         return " ".join((value or "").split())
-    raise UsageError(f"{path}: {value!r} is no text", _FIX)
+    raise UsageError(f"{path}: {reprlib.repr(value)} is no text", _FIX)

@@ -15,6 +15,9 @@ Polygon = list[Ring]
 _TOKEN = re.compile(r"[(),]|[^\s(),]+")
 # Far outside any image or globe; larger numbers would only overflow in the rasteriser.
 _MAX_COORDINATE = 1e7
+_MAX_CHARACTERS = 4_000_000
+_MAX_VERTICES = 100_000
+_MAX_WORDS = 4
 
 
 def parse_polygons(text: str) -> list[Polygon]:
@@ -27,11 +30,16 @@ def parse_polygons(text: str) -> list[Polygon]:
         The polygons; an empty list for ``EMPTY``. Rings that are not closed are closed.
 
     Raises:
-        ValueError: The text is no such geometry, a number is not finite, or a ring has fewer than three vertices.
+        ValueError: The text is no such geometry, a number is not finite, a ring has fewer than three vertices, or
+            there are more than 100 000 of them.
     """
+    if len(text) > _MAX_CHARACTERS or text.count(",") > _MAX_VERTICES:
+        raise ValueError(f"more than {_MAX_VERTICES} vertices")
     tokens = _TOKEN.findall(text)
-    words = []
+    words: list[str] = []
     while tokens and tokens[0] not in "(),":
+        if len(words) == _MAX_WORDS:
+            raise ValueError(f"not a polygon: {text[:40]!r}")
         words.append(tokens.pop(0).upper())
     if words and words[0].startswith("SRID="):
         words[0] = words[0].partition(";")[2]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,9 @@ import numpy as np
 
 from changen_cli.core.errors import SceneError
 from changen_cli.core.types import IGNORE, GeoTransform, Int32Array, UInt8Array
-from changen_cli.sources.georeference import Fit, fit_geotransform
+from changen_cli.core.untrusted import read_json, readable_text
+from changen_cli.sources.bounds import check_regular
+from changen_cli.sources.georeference import Fit, fit_geotransform, plausible_gsd
 from changen_cli.sources.masks import label_objects
 from changen_cli.sources.raster import read_mask
 from changen_cli.sources.tiling import compact_instances
@@ -21,6 +21,10 @@ from changen_cli.sources.wkt import Polygon, parse_polygons
 
 BACKGROUND, BUILDING = 0, 1
 _UNCLASSIFIED = "un-classified"
+_LABEL_BYTES = 1 << 26
+"""The largest labels of xBD have two megabytes."""
+_MAX_VERTICES = 1_000_000
+"""Of all polygons of a label together."""
 _PRE, _POST = "_pre_disaster", "_post_disaster"
 
 
@@ -129,12 +133,17 @@ def read_target(path: Path, shape: tuple[int, int]) -> XbdLabel:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        check_regular(path)
+        content = read_json(path, _LABEL_BYTES)
+    except (OSError, ValueError, SceneError) as error:
         raise SceneError(f"label {path.name} cannot be read: {' '.join(str(error).split())[:200]}") from error
     features = content.get("features") if isinstance(content, dict) else None
     if not isinstance(features, dict) or not isinstance(features.get("xy"), list):
         raise SceneError(f"label {path.name} has no list features.xy")
+    texts = (entry.get("wkt") for entry in features["xy"] if isinstance(entry, dict))
+    vertices = sum(text.count(",") for text in texts if isinstance(text, str))
+    if vertices > _MAX_VERTICES:
+        raise SceneError(f"label {path.name} has {vertices} vertices, at most {_MAX_VERTICES} are read: simplify it")
     return dict(content)
 
 
@@ -152,7 +161,9 @@ def _unclassified_after(path: Path) -> frozenset[str]:
     except SceneError:  # the first date is complete without it
         return frozenset()
     found = (_properties(entry) for entry in content["features"]["xy"])
-    return frozenset(str(item["uid"]) for item in found if item.get("subtype") == _UNCLASSIFIED and item.get("uid"))
+    return frozenset(
+        readable_text(item["uid"]) for item in found if item.get("subtype") == _UNCLASSIFIED and item.get("uid")
+    )
 
 
 def _parse(entries: Sequence[Any], after: frozenset[str] = frozenset()) -> tuple[list[_Object], dict[str, int]]:
@@ -176,11 +187,11 @@ def _parse(entries: Sequence[Any], after: frozenset[str] = frozenset()) -> tuple
         if not polygons:
             counts["empty"] += 1
             continue
-        uid = str(properties.get("uid") or f"polygon-{number}")
+        uid = readable_text(properties.get("uid") or f"polygon-{number}")
         subtype = properties.get("subtype")
         by_after = not subtype and uid in after
         told_after += by_after
-        if uid in taken:  # object names must tell objects apart
+        while uid in taken:  # object names must tell objects apart
             uid = f"{uid}#{number}"
         taken.add(uid)
         objects.append(_Object(uid, by_after or subtype == _UNCLASSIFIED, polygons))
@@ -229,6 +240,6 @@ def _gsd(metadata: dict[str, Any]) -> float | None:
     # ``gsd`` is that of the multispectral bands; the images are pan-sharpened to ``pan_resolution``.
     for key in ("pan_resolution", "gsd"):
         value = metadata.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+        if isinstance(value, int | float) and not isinstance(value, bool) and plausible_gsd(value):
             return float(value)
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from changen_cli.core.errors import ModelError
 from changen_cli.core.landcover import OPENEARTHMAP
+from changen_cli.core.untrusted import parse_json, read_json
 
 BUNDLED = Path(__file__).parent.parent / "data" / "models"
 SEGMENTER = "changen-segmenter"
@@ -27,6 +27,7 @@ _OTHER_STATES = re.compile(r"optim|sched|training_args|rng_state|scaler|random_s
 _HUB_ID = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT_S = 10.0
+_CONFIG_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def read_header(path: Path) -> dict[str, Any]:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= 100_000_000:
             raise ValueError(f"{path} is no safetensors file")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length).decode("utf-8"))
     if not isinstance(header, dict):
         raise ValueError(f"{path} is no safetensors file")
     return header
@@ -345,7 +346,7 @@ def _files_of(repo: Any, revision: Any) -> Files:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path, _CONFIG_BYTES)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is no readable configuration: {_one_line(error)}", "Download it again") from error
     if not isinstance(config, dict):

@@ -32,7 +32,7 @@ class KeptProposals:
         name = hashlib.blake2b(f"{image.shape} {gsd_m} ".encode() + image.tobytes(), digest_size=16).hexdigest()
         path = self.folder / f"{name}.png"
         try:
-            with Image.open(path) as kept:
+            with Image.open(path, formats=("PNG",)) as kept:
                 found = np.asarray(kept)
             if found.shape == image.shape[:2]:
                 return found.astype(np.int32)

@@ -14,6 +14,7 @@ from changen_cli.core.errors import IncompleteError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import Scene
 from changen_cli.workflows.generate import treat_unchanged
+from changen_cli.workflows.inputs import with_unpacked_input
 from changen_cli.workflows.plans import gather, open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress
 from changen_cli.workflows.setup import (
@@ -66,6 +67,7 @@ def _tiles(scene: Scene) -> int:
     return math.prod(math.ceil(length / side) for length, side in zip(whole, sides, strict=True))
 
 
+@with_unpacked_input
 def estimate(recipe: Recipe, progress: Progress) -> Estimate:
     """Simulate one scene, denoise one of its windows, encode one date; write nothing.
 

@@ -10,6 +10,7 @@ import numpy as np
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import TimeSeries, UInt8Array
+from changen_cli.workflows.inputs import with_unpacked_input
 from changen_cli.workflows.ledger import UNCHANGED
 from changen_cli.workflows.plans import Plan, as_sample
 from changen_cli.workflows.progress import Progress, Silent
@@ -67,6 +68,7 @@ def treat_unchanged(plan: Plan, images: UInt8Array, recipe: Recipe) -> tuple[UIn
     return images, info
 
 
+@with_unpacked_input
 def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     """Make a dataset as the recipe says.
 

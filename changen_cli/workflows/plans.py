@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from changen_cli.core.errors import ChangenError, UsageError
@@ -23,6 +22,7 @@ from changen_cli.core.types import (
     TimeSeries,
     UInt8Array,
 )
+from changen_cli.workflows.inputs import source_root
 from changen_cli.workflows.setup import build_stock, make_proposer, own_exemplars
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def open_labelled_source(recipe: Recipe) -> Source:
 
     section = recipe.source
     source = open_source(
-        Path(section.input),
+        source_root(recipe),
         layout=section.layout,
         classes=section.classes,
         res=section.res,

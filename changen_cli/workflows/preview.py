@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from changen_cli.core.errors import UsageError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import StepReport, TimeSeries
+from changen_cli.workflows.inputs import source_root, with_unpacked_input
 from changen_cli.workflows.plans import as_sample, event_kinds, gather, known_objects, open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress, Silent
 
@@ -36,6 +37,7 @@ class Preview:
         return [report for future in self.futures for report in future.reports]
 
 
+@with_unpacked_input
 def preview(
     recipe: Recipe, sheet: Path | None = None, *, scene_id: str = "", progress: Progress | None = None
 ) -> Preview:
@@ -59,7 +61,7 @@ def preview(
     from changen_cli.writers.futures_sheet import futures_sheet
 
     progress = progress or Silent()
-    given = Path(recipe.source.input)
+    given = source_root(recipe)
     root = input_folder(given)
     recipe = recipe.model_copy(update={"source": recipe.source.model_copy(update={"input": str(root)})})
     source = open_labelled_source(recipe)

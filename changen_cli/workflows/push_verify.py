@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -50,10 +49,8 @@ def _same(mine: Any, theirs: Any) -> bool:
 
 
 def _hashes(cells: list[Any]) -> Iterator[str]:
-    import numpy as np
-    from PIL import Image
+    from changen_cli.exports.reading import decode
 
     for cell in cells:
-        with Image.open(io.BytesIO(cell["bytes"])) as picture:
-            pixels = np.asarray(picture)
+        _, pixels = decode(cell["bytes"])
         yield hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from changen_cli.core.recipe import Recipe
+from changen_cli.workflows.inputs import with_unpacked_input
 from changen_cli.workflows.plans import Plan, as_sample
 from changen_cli.workflows.progress import Progress, Silent
 from changen_cli.workflows.run import Finish, Run, RunResult
 
 
+@with_unpacked_input
 def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     """Make the masks, change masks and event logs of a dataset as the recipe says, and no images.
 

@@ -11,7 +11,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from changen_cli.core.errors import SceneError
-from changen_cli.sources import raster
+from changen_cli.sources import bounds
 from changen_cli.sources.raster import BandsError, read_image, read_mask
 
 from .files import UTM_TRANSFORM, bomb, rgb, save, save_tif
@@ -263,7 +263,7 @@ def test_bombs_are_refused_from_the_header(tmp_path: Path, monkeypatch: pytest.M
         read_image(bomb(tmp_path / "a.png"))
     with pytest.raises(SceneError, match="too large"):  # below Pillow's own limit, above ours
         read_image(bomb(tmp_path / "b.png", 13300, 13000))
-    monkeypatch.setattr(raster, "MAX_PIXELS", 63)
+    monkeypatch.setattr(bounds, "MAX_PIXELS", 63)
     with pytest.raises(SceneError, match="too large"):
         read_image(save_tif(tmp_path / "a.tif", layers(1, 2, 3)))
 

@@ -41,8 +41,12 @@ def test_what_is_said(tmp_path: Path, text: str, statement: Statement) -> None:
         ("- mit", "no statement"),
         ("", "no statement"),
         ("license: [1]", "1 is no text"),
-        ("name: [", "is no YAML"),
-        (b"\xff\xfe", "is no YAML"),
+        ("license: 3", "3 is no text"),
+        ("license: {a: b}", "is no text"),
+        ("name: [", "expected the node content"),
+        ("name: &a [1]\nlicense: [*a, *a]", "aliases"),
+        ("[" * 5000, "nested too deeply"),
+        (b"\xff\xfe", "is not UTF-8 text"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str | bytes, said: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from changen_cli.sources.wkt import parse_polygons
@@ -53,3 +55,13 @@ def test_empty(text: str) -> None:
 def test_invalid_text_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_polygons(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["POLYGON " + "a " * 1_000_000, "(" * 5_000_000, "POLYGON ((" + "0 0," * 200_000 + "0 0))"]
+)
+def test_text_without_end_is_refused_at_once(text: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=r"not a polygon|vertices"):
+        parse_polygons(text)
+    assert time.perf_counter() - started < 2

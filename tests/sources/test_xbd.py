@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,41 @@ def test_sample_polygons_agree_with_its_raster_target() -> None:
         assert (polygons.mask >= target.mask).all()
         assert (polygons.mask != target.mask).mean() < 0.001
         assert len(polygons.uids) >= target.instances.max() > 10
+
+
+def test_names_of_objects_can_be_stored_and_tell_them_apart(tmp_path: Path) -> None:
+    uids = ["a\ud800\n", "b", "b#2", "b", {"x": 1}, "y" * 1000]
+    xy = [entry(box(8 * n, 0, 8 * n + 6, 6), uid) for n, uid in enumerate(uids)]
+    found = read_label(label(tmp_path / "l.json", xy), SHAPE)
+    assert found.uids == ("a\\ud800_", "b", "b#2", "b#3", "dict", "y" * 200)
+    found = read_label(
+        label(tmp_path / "l.json", [entry(box(0, 0, 4, 4), uid) for uid in ("b#1", "b#1", "b#1#1")]), SHAPE
+    )
+    assert len(set(found.uids)) == len(found.uids)
+
+
+@pytest.mark.parametrize("gsd", ["1" + "0" * 400, "1e308", "1e-300", "NaN", "-1", "true", '"1"'])
+def test_pixel_sizes_that_no_image_has_are_unknown(tmp_path: Path, gsd: str) -> None:
+    path = label(tmp_path / "l.json", [])
+    content = json.loads(path.read_text())
+    content["metadata"] = {"gsd": "GSD"}
+    path.write_text(json.dumps(content).replace('"GSD"', gsd))
+    assert read_label(path, SHAPE).gsd_m is None
+
+
+def test_labels_that_would_not_end_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "l.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(SceneError, match=r"label l\.json cannot be read: its JSON is nested too deeply"):
+        read_label(path, SHAPE)
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(SceneError, match="is larger than 67 MB"):
+        read_label(path, SHAPE)
+    ring = ", ".join(["0 0"] * 90_000)
+    with pytest.raises(SceneError, match="has 1169987 vertices"):
+        read_label(label(path, [entry(f"POLYGON (({ring}))", str(n)) for n in range(13)]), SHAPE)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(SceneError, match="is no file but a folder, a pipe"):
+        read_label(path, SHAPE)
