@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -20,8 +22,10 @@ from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
 from changen_cli.core.errors import IncompleteError
 from changen_cli.core.files import sha256
 from changen_cli.core.licences import dataset_licence
+from changen_cli.core.lock import OutputLock
 from changen_cli.core.manifest import Manifest, ModelRecord, Status, new_manifest
 from changen_cli.core.recipe import Recipe
+from changen_cli.core.signals import terminable
 from changen_cli.core.types import EventKind, Exemplar, Skip, Texture, TimeSeries
 from changen_cli.workflows.ahead import read_ahead
 from changen_cli.workflows.ledger import Ledger, damage_facts, labels_note, proposals_record
@@ -36,7 +40,7 @@ from changen_cli.workflows.plans import (
     plan_samples,
 )
 from changen_cli.workflows.progress import Progress
-from changen_cli.workflows.setup import Compute, clear_output, prepare_output
+from changen_cli.workflows.setup import Compute, check_output, clear_output, prepare_output
 from changen_cli.workflows.workers import plan_in_processes
 
 if TYPE_CHECKING:
@@ -76,6 +80,8 @@ class RunResult:
 class Run:
     """One run in the making: checked on creation, then :meth:`collect`, then :meth:`go`.
 
+    A context manager: within it the output folder is locked, and SIGTERM is like Ctrl-C.
+
     Args:
         recipe: What to make.
         progress: Who wants to know how far it is.
@@ -88,14 +94,32 @@ class Run:
     Raises:
         UsageError: When the input cannot be used as asked; nothing is written.
         OutputError: When the output folder may not be written to; nothing is touched.
+        LockedError: When another run writes to it.
     """
 
     def __init__(self, recipe: Recipe, progress: Progress) -> None:
-        from changen_cli.sources.statement import read_statement
-
         self._started = time.perf_counter()
         self.recipe, self.progress = recipe, progress
-        prepare_output(recipe)
+        with ExitStack() as stack:
+            stack.enter_context(terminable())
+            check_output(recipe)  # no lock is put into a stranger's folder
+            stack.enter_context(OutputLock(recipe.output_path))
+            prepare_output(recipe)
+            self._open()
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        from changen_cli.sources.statement import read_statement
+
+        recipe, progress = self.recipe, self.progress
         self.source = open_labelled_source(recipe)
         self._stated = read_statement(self.source.root)
         progress.note(f"{recipe.source.input}: {self.source.describe()}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
 from changen_cli.core.errors import OutputError, UsageError
+from changen_cli.core.lock import FILE_NAME as LOCK
 from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import ClassSchema, Exemplar, Scene, Texture
@@ -165,11 +166,11 @@ def own_exemplars(scene: Scene, schema: ClassSchema, library: list[Exemplar]) ->
     return collect_exemplars(scene, schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
 
 
-def prepare_output(recipe: Recipe) -> Path:
-    """Check that the output folder may be written to; nothing is removed yet.
+def check_output(recipe: Recipe) -> Path:
+    """Check that the output folder may be looked into and locked: it is new, empty, or holds a dataset of ours.
 
     Raises:
-        OutputError: When it holds something, unless it is an earlier run and ``overwrite`` is set.
+        OutputError: When it is none of these, or would hold the input.
     """
     path = recipe.output_path
     source = Path(recipe.source.input).resolve()
@@ -177,14 +178,28 @@ def prepare_output(recipe: Recipe) -> Path:
         raise OutputError(f"{path}: the output folder would hold the input folder", "Choose another --output")
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file", "Choose another --output")
-    if path.is_dir() and any(path.iterdir()):
+    if _holds_something(path):
         if not (path / FILE_NAME).is_file():
             fix = "Choose another --output" if recipe.output.overwrite else "Choose another --output or empty it"
             raise OutputError(f"{path} is not empty and was not made by changen", fix)
-        if not recipe.output.overwrite:
-            raise OutputError(f"{path} already holds a dataset", "Pass --overwrite to replace it, or another --output")
         read_manifest(path)  # other programs have a manifest.json too: only folders of ours are ever cleared
     return path
+
+
+def prepare_output(recipe: Recipe) -> Path:
+    """Check that the output folder may be written to; nothing is removed yet.
+
+    Raises:
+        OutputError: When it holds something, unless it is an earlier run and ``overwrite`` is set.
+    """
+    path = check_output(recipe)
+    if _holds_something(path) and not recipe.output.overwrite:
+        raise OutputError(f"{path} already holds a dataset", "Pass --overwrite to replace it, or another --output")
+    return path
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
 
 
 def clear_output(path: Path) -> None:
@@ -198,7 +213,7 @@ def clear_output(path: Path) -> None:
     for name in ("README.md", "classes.json", "preview.png", CHECKSUMS, FILE_NAME):
         (path / name).unlink(missing_ok=True)
     if not any(path.iterdir()):
-        path.rmdir()
+        path.rmdir()  # where a lock lies in it, whoever holds that removes both
 
 
 def unpack_sample(folder: Path) -> int:

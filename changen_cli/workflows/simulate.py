@@ -27,14 +27,15 @@ def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunRes
     Raises:
         UsageError: When the input cannot be used as asked; nothing is written.
         OutputError: When the output folder may not be written to; nothing is touched.
+        LockedError: When another run writes to it.
         IncompleteError: When no sample could be made, and nothing is left behind; or when more scenes failed than
             allowed, and what was made is kept.
         KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
     """
-    run = Run(recipe, progress or Silent())
-    run.collect()
 
     def draw(plans: list[Plan]) -> list[Finish]:
         return [partial(as_sample, plan, recipe) for plan in plans]
 
-    return run.go(draw)
+    with Run(recipe, progress or Silent()) as run:
+        run.collect()
+        return run.go(draw)
