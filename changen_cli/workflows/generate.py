@@ -10,10 +10,12 @@ import numpy as np
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import TimeSeries, UInt8Array
+from changen_cli.workflows.dataset import Finish
 from changen_cli.workflows.ledger import UNCHANGED
 from changen_cli.workflows.plans import Plan, as_sample
 from changen_cli.workflows.progress import Progress, Silent
-from changen_cli.workflows.run import Finish, Run, RunResult
+from changen_cli.workflows.results import RunResult
+from changen_cli.workflows.run import Run
 from changen_cli.workflows.setup import choose_compute, load_pipeline, synthesis_settings
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
 
     progress = progress or Silent()
     with Run(recipe, progress) as run:
+        if run.done:
+            return run.done
         # Device and model before anything slow: a typo should not cost a minute of reading.
         compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
         pipeline, model = load_pipeline(recipe, compute)

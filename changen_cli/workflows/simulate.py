@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from changen_cli.core.recipe import Recipe
+from changen_cli.workflows.dataset import Finish
 from changen_cli.workflows.plans import Plan, as_sample
 from changen_cli.workflows.progress import Progress, Silent
-from changen_cli.workflows.run import Finish, Run, RunResult
+from changen_cli.workflows.results import RunResult
+from changen_cli.workflows.run import Run
 
 
 def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunResult:
@@ -37,5 +39,7 @@ def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunRes
         return [partial(as_sample, plan, recipe) for plan in plans]
 
     with Run(recipe, progress or Silent()) as run:
+        if run.done:
+            return run.done
         run.collect()
         return run.go(draw)

@@ -98,11 +98,9 @@ class ParquetWriter:
             OutputError: The columns differ from those of the shards kept.
         """
         columns = Columns(self._rows(order))
-        if not columns.count:
+        if not columns.count and not kept:
             return []
-        first = next(self.staging.rows(order))
-        images = any(name == "t1_image" for name, _, _ in first[_PIECES])
-        features = shard_features(map(columns.unify, self._rows(order)), int(first["dates"]), images=images)
+        features = self._features(columns, order) if columns.count else None
         plan: list[tuple[str, int, Path | list[str]]] = []  # split, number, the shard that is there or its samples
         for split in sorted({*columns.splits, *(kept or {})}):
             parts: list[Path | list[str]] = [*_existing(self.out, split)[: (kept or {}).get(split, 0)]]
@@ -114,10 +112,12 @@ class ParquetWriter:
         for pattern, number, part in plan:
             final = self.out / "data" / pattern.format(number)
             if isinstance(part, Path):
-                _check_columns(part, features)
+                if features is not None:
+                    _check_columns(part, features)
                 moves.append((part, final))
                 digests.append((final, sha256(part)))
                 continue
+            assert features is not None  # a part to be written has rows
             parked = self.staging.folder / "shards" / final.name
             with atomic_path(parked) as partial:
                 value = write_shard(partial, (self._load(row, columns) for row in self.staging.rows(part)), features)
@@ -145,6 +145,11 @@ class ParquetWriter:
         for row in self.staging.rows(order):
             del row[_PIECES]
             yield row
+
+    def _features(self, columns: Columns, order: Sequence[str] | None) -> datasets.Features:
+        first = next(self.staging.rows(order))
+        images = any(name == "t1_image" for name, _, _ in first[_PIECES])
+        return shard_features(map(columns.unify, self._rows(order)), int(first["dates"]), images=images)
 
     def _cut(self, split: str, order: Sequence[str] | None) -> list[list[str]]:
         """Cut the samples of a split into shards of at most ``max_shard_bytes`` image bytes, at least one each."""

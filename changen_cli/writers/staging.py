@@ -87,7 +87,7 @@ class Staging:
         Returns:
             Ids of the samples, the size of their files in bytes, and the SHA-256 of the lines.
         """
-        ids = sorted(self._parked_ids())
+        ids = sorted(self.parked())
         path = rows_path(self.out, number)
         with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(self._parked(sample_id).read_text(encoding="utf-8") for sample_id in ids)
@@ -99,6 +99,22 @@ class Staging:
         self._index = None
         for sample_id in ids:
             self._parked(sample_id).unlink(missing_ok=True)
+
+    def parked(self) -> list[str]:
+        """Ids of the samples that no shard holds."""
+        if not self.folder.is_dir():
+            return []
+        return [p.name[:-5] for p in self.folder.iterdir() if p.suffix == ".json" and p.name[0] != "."]
+
+    def drop(self) -> None:
+        """Remove what no shard holds: samples of a run that was killed, with their files."""
+        sealed = {sample_id for record in read_shards(self.out) for sample_id in record.samples}
+        parked = self.parked()
+        for sample_id in {*parked} - sealed:
+            for name in json.loads(self._parked(sample_id).read_text(encoding="utf-8"))[_DIGESTS]:
+                (self.out / name).unlink(missing_ok=True)
+        self.forget(parked)
+        self._size = 0
 
     def ids(self) -> frozenset[str]:
         """Ids of all samples, in shards or parked."""
@@ -152,7 +168,7 @@ class Staging:
     def _places(self) -> dict[str, tuple[Path, int]]:
         """Id → file and offset of its line. What lies in a shard counts, and of two shards the later one."""
         if self._index is None:
-            places = {sample_id: (self._parked(sample_id), 0) for sample_id in self._parked_ids()}
+            places = {sample_id: (self._parked(sample_id), 0) for sample_id in self.parked()}
             for record in read_shards(self.out):
                 path = rows_path(self.out, record.number)
                 offsets, at, digest = [], 0, hashlib.sha256()
@@ -174,11 +190,6 @@ class Staging:
     def _parked(self, sample_id: str) -> Path:
         return self.folder / f"{sample_id}.json"
 
-    def _parked_ids(self) -> list[str]:
-        if not self.folder.is_dir():
-            return []
-        return [p.name[:-5] for p in self.folder.iterdir() if p.suffix == ".json" and p.name[0] != "."]
-
     def _move(self, names: Iterable[str]) -> None:
         """Move files to their places; those that are no longer here are there."""
         for name in names:
@@ -196,13 +207,13 @@ class Staging:
             return
         for partial in self.folder.glob(".partial-*"):
             partial.unlink()
-        for sample_id in self._parked_ids() if self._new.is_dir() else ():
+        for sample_id in self.parked() if self._new.is_dir() else ():
             entry = json.loads(self._parked(sample_id).read_text(encoding="utf-8"))
             self._move(name for name in entry[_DIGESTS] if (self._new / name).is_file())
         shutil.rmtree(self._new, ignore_errors=True)
         self._size = sum(
             (self.out / name).stat().st_size
-            for sample_id in self._parked_ids()
+            for sample_id in self.parked()
             for name in json.loads(self._parked(sample_id).read_text(encoding="utf-8"))[_DIGESTS]
         )
 

@@ -19,8 +19,8 @@ from changen_cli.core.recipe import Recipe, build_recipe
 DEFAULT = build_recipe({"source": {"input": "in"}})
 
 COMMANDS: dict[Any, set[str]] = {
-    generate: {"dry_run", "quiet", "as_json"},
-    simulate: {"quiet", "as_json"},
+    generate: {"overwrite", "dry_run", "quiet", "as_json"},
+    simulate: {"overwrite", "quiet", "as_json"},
     preview: {"scene", "scene_id", "count", "sheet", "quiet", "as_json"},
 }
 """Commands that make a recipe, and the options that are their own."""
