@@ -24,6 +24,7 @@ from changen_cli.cli import (
 )
 from changen_cli.cli.common import result, say
 from changen_cli.core.errors import ChangenError
+from changen_cli.core.signals import Terminated
 
 
 class _ErrorBoundary(TyperGroup):
@@ -43,9 +44,9 @@ class _ErrorBoundary(TyperGroup):
                 raise
             say(f"Error: {error}")
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             say("Interrupted. What was finished is kept.")
-            raise typer.Exit(130) from None
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
 
 
 app = typer.Typer(
@@ -59,7 +60,10 @@ app = typer.Typer(
         "Image time series with exact change labels from single-date overhead images (Changen2).\n\n"
         "Start with: [bold]changen generate --input ./xview2 --steps 3 --res 1024[/bold]"
     ),
-    epilog="Exit codes: 0 done, 1 error, 2 bad request, 3 too many scenes failed, 130 interrupted.",
+    epilog=(
+        "Exit codes: 0 done or nothing to do, 1 error, 2 bad request, 3 incomplete or too much failed, 4 another run "
+        "writes there, 130 and 143 interrupted."
+    ),
 )
 
 

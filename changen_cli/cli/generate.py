@@ -9,7 +9,7 @@ from changen_cli.cli.common import duration, make_progress, result, result_json,
 
 if TYPE_CHECKING:
     from changen_cli.core.recipe import Recipe
-    from changen_cli.workflows.run import RunResult
+    from changen_cli.workflows.results import RunResult
 
 
 def generate(
@@ -51,8 +51,13 @@ def generate(
     device: options.Device = None,
     dtype: options.Dtype = None,
     threads: options.Threads = None,
+    shard_size: options.ShardSize = None,
+    max_failed: options.MaxFailed = None,
+    time_budget: options.TimeBudget = None,
+    disk_budget: options.DiskBudget = None,
     format: options.Format = None,
-    overwrite: options.Overwrite = None,
+    mode: options.Mode = None,
+    overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -88,13 +93,17 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
                 "scenes": made.scenes,
                 "skipped": len(made.skipped),
                 "failed": made.failed,
+                "failed_samples": len(made.failed_samples),
                 "seconds": round(made.seconds, 1),
+                "nothing_to_do": made.nothing_to_do,
                 **made.statistics,
             }
         )
         return
     figures = made.statistics
-    if not quiet:
+    if made.nothing_to_do and not quiet:
+        say(f"Nothing to do: {made.samples} samples are there. --mode extend adds new images, overwrite starts over")
+    elif not quiet:
         kinds = ", ".join(f"{count} {kind}" for kind, count in figures["events"].items()) or "no events"
         say(
             f"{made.samples} samples from {made.scenes} scenes in {duration(made.seconds)}: {kinds}, "

@@ -55,9 +55,13 @@ KEYS = {
     "dtype": "run.dtype",
     "threads": "run.threads",
     "workers": "run.workers",
+    "shard_size": "run.shard_size",
+    "max_failed": "run.max_failed",
+    "time_budget": "run.time_budget",
+    "disk_budget": "run.disk_budget",
     "output": "output.path",
     "format": "output.format",
-    "overwrite": "output.overwrite",
+    "mode": "output.mode",
 }
 """Parameter of a command → key of the recipe."""
 
@@ -81,6 +85,8 @@ def make_recipe(given: Mapping[str, Any]) -> Recipe:
         section, _, field = key.rpartition(".")
         holder = values.setdefault(section, {}) if section else values
         holder[field] = str(value) if isinstance(value, Path) else value
+    if given.get("overwrite"):
+        values.setdefault("output", {})["mode"] = "overwrite"
     return build_recipe(values)
 
 
@@ -277,7 +283,22 @@ Threads = Annotated[
 ]
 
 Workers = Annotated[int | None, _option("--workers", help="Processes that simulate masks.", panel=RUN, default="1")]
-
+ShardSize = Annotated[
+    int | None,
+    _option("--shard-size", help="Images per shard: made, recorded and resumed as one.", panel=RUN, default="16"),
+]
+MaxFailed = Annotated[
+    str | None,
+    _option("--max-failed", help="Share of failed samples that is still a success.", panel=RUN, default="1%"),
+]
+TimeBudget = Annotated[
+    str | None,
+    _option("--time-budget", help="Stop in time at the end of a shard, e.g. 2h; the next run goes on.", panel=RUN),
+]
+DiskBudget = Annotated[
+    str | None,
+    _option("--disk-budget", help="Stop before the dataset is larger, e.g. 200GB.", panel=RUN),
+]
 
 Output = Annotated[
     Path | None, _option("--output", "-o", help="Where to write. \\[default: INPUT-changen]", panel=OUTPUT)
@@ -286,9 +307,19 @@ Format = Annotated[
     Literal["folder", "parquet"] | None,
     _option("--format", help="Image files, or Parquet shards.", panel=OUTPUT, default="folder"),
 ]
-Overwrite = Annotated[
-    bool | None, _option("--overwrite", help="Replace an earlier run in the output folder.", panel=OUTPUT)
+Mode = Annotated[
+    Literal["resume", "extend", "overwrite", "fail"] | None,
+    _option(
+        "--mode",
+        help=(
+            "What to do with an earlier run in the output folder: resume it, extend it by new images or more variants, "
+            "overwrite it, or fail."
+        ),
+        panel=OUTPUT,
+        default="resume",
+    ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="The same as --mode overwrite.", rich_help_panel=OUTPUT)]
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be made, how long and how large.", rich_help_panel=RUN)

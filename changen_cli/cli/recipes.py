@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,7 @@ def run(
         ),
     ] = None,
     settings: Settings = None,
+    mode: options.Mode = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -48,7 +50,8 @@ def run(
 
     Example: changen run recipes/demo.yaml --output ./out --set limit=2
     """
-    make(_load(recipe, settings, output), dry_run=dry_run, quiet=quiet, as_json=as_json)
+    given = {"output.path": output and str(output), "output.mode": mode}
+    make(_load(recipe, settings, given), dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
 @app.command("init")
@@ -106,8 +109,8 @@ def schema() -> None:
     result(json.dumps(recipe_schema(), indent=1))
 
 
-def _load(recipe: Path, settings: list[str] | None, output: Path | None = None) -> Recipe:
+def _load(recipe: Path, settings: list[str] | None, given: Mapping[str, str | None] | None = None) -> Recipe:
     from changen_cli.core.recipe_files import load_recipe, parse_settings
 
     changes = parse_settings(settings or ())
-    return load_recipe(recipe, changes | ({"output.path": str(output)} if output else {}))
+    return load_recipe(recipe, changes | {key: value for key, value in (given or {}).items() if value})

@@ -51,3 +51,9 @@ class IncompleteError(ChangenError):
     """The run ended, but too much of what was asked for could not be made."""
 
     exit_code = 3
+
+
+class LockedError(ChangenError):
+    """Another run is writing to the output folder."""
+
+    exit_code = 4

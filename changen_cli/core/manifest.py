@@ -33,6 +33,18 @@ class ModelRecord(BaseModel):
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
+class Closed(BaseModel):
+    """What the tables hold that were written last.
+
+    Attributes:
+        shards: Shards of lower numbers.
+        tables: Split → Parquet files.
+    """
+
+    shards: int
+    tables: dict[str, int]
+
+
 class Manifest(BaseModel):
     """Written first as a promise (``status="running"``) and completed last."""
 
@@ -55,6 +67,13 @@ class Manifest(BaseModel):
     statistics: dict[str, Any] = Field(default_factory=dict)
     scenes: list[dict[str, Any]] = Field(default_factory=list)
     skipped: list[dict[str, Any]] = Field(default_factory=list)
+    stock: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the images, with their labels, that exemplars and textures were collected from."""
+    changed: dict[str, str] = Field(default_factory=dict)
+    """Images that changed or vanished after samples were made of them."""
+    mixed: list[str] = Field(default_factory=list)
+    """What was another way than at first when a run was taken up again: device, versions."""
+    closed: Closed | None = None
     checksums: str = ""
     """SHA-256 of ``checksums.sha256``, which lists that of every other file of the dataset."""
 

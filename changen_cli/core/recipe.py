@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +25,12 @@ from changen_cli.core.calendar import check_dates
 from changen_cli.core.damage import Disaster
 from changen_cli.core.errors import UsageError
 from changen_cli.core.licences import check_identifier
+from changen_cli.core.quantities import Duration, Size
 from changen_cli.core.recipe_values import Kinds, Matrix, Names, Numbers, Rates, Share, ShareRange, parse_list
 from changen_cli.core.transitions import DEFAULT_TRANSITIONS, load_transitions
 
 Layout = Literal["xbd", "pairs", "images"]
+Mode = Literal["resume", "extend", "overwrite", "fail"]
 
 
 class _Section(BaseModel):
@@ -201,7 +204,7 @@ class OutputSection(_Section):
 
     path: str | None = Field(None, description="output folder; <input>-changen beside the input when not given")
     format: Literal["folder", "parquet"] = Field("folder", description="PNG/GeoTIFF files, or Parquet shards")
-    overwrite: bool = Field(False, description="replace an earlier run in the output folder")
+    mode: Mode = Field("resume", description="what to do with an earlier run in the output folder")
 
 
 class RunSection(_Section):
@@ -212,6 +215,10 @@ class RunSection(_Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA, else float32")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model; all cores but one when not given")
     workers: int = Field(1, ge=1, description="processes that simulate masks; 1: on a thread of this one")
+    shard_size: int = Field(16, ge=1, description="images per shard: what is made, recorded and resumed as one")
+    max_failed: Share = Field(0.01, description="share of samples that may fail before the run counts as failed")
+    time_budget: Duration | None = Field(None, description="stop at the end of a shard in time, e.g. 2h")
+    disk_budget: Size | None = Field(None, description="stop before the dataset is larger, e.g. 200GB")
 
 
 class Recipe(_Section):
@@ -235,12 +242,26 @@ class Recipe(_Section):
         source = Path(self.source.input).resolve()
         return source.parent / f"{archive_stem(source.name)}-changen"
 
+    def content(self) -> dict[str, Any]:
+        """All settings that decide the content."""
+        return content_of(self.model_dump(mode="json"))
+
     def fingerprint(self) -> str:
-        """Hash of all settings that decide the content: everything but ``run``, paths, licences, and ``limit``."""
-        content = self.model_dump(mode="json", exclude={"run": True, "output": {"path", "overwrite"}, "limit": True})
-        del content["source"]["input"], content["source"]["license"]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        """Hash of all settings that decide the content."""
+        text = json.dumps(self.content(), sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def content_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a recipe as a dict, what decides the content: everything but ``run``, paths, licences, ``mode`` and limits."""
+    content = {key: dict(value) if isinstance(value, dict) else value for key, value in recipe.items()}
+    for key in ("run", "limit"):
+        content.pop(key, None)
+    for key in ("path", "mode", "overwrite"):
+        content["output"].pop(key, None)
+    for key in ("input", "license", "max_skipped"):
+        content["source"].pop(key, None)
+    return content
 
 
 def recipe_keys() -> dict[str, FieldInfo]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -51,8 +52,19 @@ class Candidate:
     failed: bool = False
 
 
-def find_candidates(root: Path, layout: Layout) -> Iterator[Candidate | Skip]:
-    """Yield every image of a layout in a fixed order; a folder that cannot be listed gives a skip."""
+def find_candidates(root: Path, layout: Layout, wanted: Collection[str] | None = None) -> Iterator[Candidate | Skip]:
+    """Yield every image of a layout in a fixed order; a folder that cannot be listed gives a skip.
+
+    Args:
+        root: The input folder.
+        layout: How it is laid out.
+        wanted: Only the images of these paths below the folder; nothing is listed after the last of them.
+    """
+    if wanted is not None:
+        found = find_candidates(root, layout)
+        own = (item for item in found if isinstance(item, Candidate) and item.relative in wanted)
+        yield from islice(own, len(wanted))
+        return
     for folder in walk(root):
         if folder.error:
             yield Skip(folder.relative(), folder.error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
 from itertools import islice
@@ -91,7 +91,11 @@ class Source:
         self._bands = bands
 
     def __iter__(self) -> Iterator[Scene | Skip]:
-        return self.scenes_of(find_candidates(self.root, self.layout))
+        return self.scenes_of(self.candidates())
+
+    def candidates(self, wanted: Collection[str] | None = None) -> Iterator[Candidate | Skip]:
+        """The image files, see :func:`~changen_cli.sources.candidates.find_candidates`."""
+        return find_candidates(self.root, self.layout, wanted)
 
     def scenes_of(self, candidates: Iterable[Candidate | Skip]) -> Iterator[Scene | Skip]:
         """The scenes of some images only; skips are passed on."""

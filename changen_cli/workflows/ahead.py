@@ -31,6 +31,9 @@ def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]
             put("end", None)
         except BaseException as error:
             put("error", error)
+        finally:
+            if isinstance(items, Generator):
+                items.close()  # here and now: what it holds, processes perhaps, must not outlive the run
 
     thread = threading.Thread(target=work, name="read-ahead", daemon=True)
     thread.start()

@@ -18,9 +18,9 @@ from changen_cli.workflows.inputs import with_unpacked_input
 from changen_cli.workflows.plans import gather, open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress
 from changen_cli.workflows.setup import (
+    check_output,
     choose_compute,
     load_pipeline,
-    prepare_output,
     synthesis_settings,
 )
 
@@ -79,7 +79,7 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
     from changen_cli.writers.images import encode_png
 
     # A dry run writes nothing, so a dataset that is there already is no obstacle; a stranger's folder still is.
-    prepare_output(recipe.model_copy(update={"output": recipe.output.model_copy(update={"overwrite": True})}))
+    check_output(recipe)
     source = open_labelled_source(recipe)
     progress.note(source.describe())
     compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from pathlib import Path
 from changen_cli import __version__
 from changen_cli.core.errors import OutputError
 from changen_cli.core.files import write_text
+from changen_cli.core.signals import terminable
 from changen_cli.exports.formats import RECORD, PairMode, find_format
 from changen_cli.exports.master import Master, open_master
 from changen_cli.exports.splits import assign_splits, local_name
@@ -100,24 +99,15 @@ def _beside(target: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
     except OSError as error:
         raise OutputError(f"{target} cannot be made: {error.strerror}", "Name another --output folder") from None
-    main = threading.current_thread() is threading.main_thread()
-    # Job schedulers end a job with SIGTERM, which alone would skip `finally`.
-    handler = signal.signal(signal.SIGTERM, _interrupt) if main else None
-    try:
-        yield partial
-        if target.exists():
-            target.rename(old)
-        partial.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if main:
-            signal.signal(signal.SIGTERM, handler)
-
-
-def _interrupt(*_: object) -> None:
-    # Raised here, not sent on as SIGINT: shells make jobs in the background ignore that one.
-    raise KeyboardInterrupt
+    with terminable():
+        try:
+            yield partial
+            if target.exists():
+                target.rename(old)
+            partial.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:

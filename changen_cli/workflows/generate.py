@@ -10,11 +10,13 @@ import numpy as np
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import TimeSeries, UInt8Array
+from changen_cli.workflows.dataset import Finish
 from changen_cli.workflows.inputs import with_unpacked_input
 from changen_cli.workflows.ledger import UNCHANGED
 from changen_cli.workflows.plans import Plan, as_sample
 from changen_cli.workflows.progress import Progress, Silent
-from changen_cli.workflows.run import Finish, Run, RunResult
+from changen_cli.workflows.results import RunResult
+from changen_cli.workflows.run import Run
 from changen_cli.workflows.setup import choose_compute, load_pipeline, synthesis_settings
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     Raises:
         UsageError: When the input cannot be used as asked; nothing is written.
         OutputError: When the output folder may not be written to; nothing is touched.
+        LockedError: When another run writes to it.
         ModelError: When the model cannot be loaded; nothing is written.
         IncompleteError: When no sample could be made, and nothing is left behind; or when more scenes failed than
             allowed, and what was made is kept.
@@ -90,21 +93,23 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     from changen_cli.synthesis.synthesiser import Synthesiser, knows_damage
 
     progress = progress or Silent()
-    run = Run(recipe, progress)
-    # Device and model before anything slow: a typo should not cost a minute of reading.
-    compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
-    pipeline, model = load_pipeline(recipe, compute)
-    run.collect()
-    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), run.source.schema, run.library, run.textures)
+    with Run(recipe, progress) as run:
+        if run.done:
+            return run.done
+        # Device and model before anything slow: a typo should not cost a minute of reading.
+        compute = choose_compute(recipe.run.device, recipe.run.dtype, recipe.run.threads)
+        pipeline, model = load_pipeline(recipe, compute)
+        run.collect()
+        synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), run.source.schema, run.library, run.textures)
 
-    def draw(plans: list[Plan]) -> list[Finish]:
-        images = synthesise_batch(plans, synthesiser, recipe, progress)
-        return [partial(finish_sample, plan, stack, recipe) for plan, stack in zip(plans, images, strict=True)]
+        def draw(plans: list[Plan]) -> list[Finish]:
+            images = synthesise_batch(plans, synthesiser, recipe, progress)
+            return [partial(finish_sample, plan, stack, recipe) for plan, stack in zip(plans, images, strict=True)]
 
-    return run.go(
-        draw,
-        model=model,
-        unchanged=UNCHANGED[recipe.synthesis.unchanged],
-        compute=compute,
-        label_safe=not knows_damage(pipeline),
-    )
+        return run.go(
+            draw,
+            model=model,
+            unchanged=UNCHANGED[recipe.synthesis.unchanged],
+            compute=compute,
+            label_safe=not knows_damage(pipeline),
+        )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
+from collections.abc import Iterable
+from math import fsum
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from changen_cli.core.manifest import Manifest, ModelRecord
 from changen_cli.core.recipe import Recipe
+from changen_cli.core.shards import ShardRecord
 from changen_cli.core.types import Scene, Skip, TimeSeries
 
 if TYPE_CHECKING:
@@ -57,112 +59,182 @@ def damage_facts(recipe: Recipe, drawn: bool) -> dict[str, Any]:
     return {"disaster": section.disaster, "rebuild": section.rebuild, "label_safe": not drawn, "note": note}
 
 
-class Ledger:
-    """Running account of one run.
+def scene_record(scene: Scene) -> dict[str, Any]:
+    """A scene (tile) as the manifest lists it."""
+    return {
+        "id": scene.id,
+        "group": scene.group,
+        "path": scene.source_path,
+        "height": scene.image.shape[0],
+        "width": scene.image.shape[1],
+        "crs": bool(scene.crs),
+        "gsd_m": scene.gsd_m,
+        "notes": scene.notes,
+    }
 
-    :meth:`add` is called by the writing thread, everything else by the main one.
+
+def reading_notes(scene: Scene) -> list[str]:
+    """What people should know of how a scene was read."""
+    lines = []
+    bands = scene.notes.get("bands", {})
+    if bands.get("left_out"):
+        lines.append(f"bands {bands['used']} are used, {bands['left_out']} left out")
+    if scene.notes.get("stretch"):
+        lines.append("values were stretched to 8 bits; the manifest holds the limits of every scene")
+    return lines
+
+
+def sample_note(sample: TimeSeries) -> dict[str, Any]:
+    """What the statistics need of a sample; it is kept with its row."""
+    if sample.info.get("negative"):
+        return {"negative": True}
+    damage: dict[tuple[int, int], list[int]] = {}
+    for event in (event for event in sample.events if event.kind == "damage"):
+        sums_px = damage.setdefault((event.from_class, event.to_class), [0, 0])
+        sums_px[0] += 1
+        sums_px[1] += event.area_px
+    pairs = [pair for report in sample.reports for pair in report.transitions]
+    return {
+        "events": dict(sorted(Counter(event.kind for event in sample.events).items())),
+        "reached": [float(report.reached) for report in sample.reports],
+        "met": sum(bool(report.met) for report in sample.reports),
+        "damage": [[a, b, count, area] for (a, b), (count, area) in sorted(damage.items())],
+        "transitions": [
+            [int(pair.from_class), int(pair.to_class), float(pair.asked_px), int(pair.reached_px)] for pair in pairs
+        ],
+    }
+
+
+class Ledger:
+    """Account of a dataset, added up from the records of its shards and the notes of its samples.
+
+    No sum depends on the order: an interrupted run gives the figures of an unbroken one.
+
+    Args:
+        records: The shards, by number. Of what several say about one image or sample, the last counts.
+        notes: One per sample, see :func:`sample_note`.
 
     Attributes:
-        scenes: One record per scene (tile) used, as the manifest lists it.
-        skipped: Scenes that were not used.
-        samples: Samples written.
+        samples: Samples made.
+        failed: Id → reason of the samples that could not be made.
+        complete_images: Source images with which nothing is left to do.
+        bytes: Size of the samples' files.
     """
 
-    def __init__(self) -> None:
-        self.scenes: list[dict[str, Any]] = []
-        self.skipped: list[Skip] = []
-        self.samples = self.negatives = 0
-        self._ids: set[str] = set()
-        self._used: set[str] = set()
-        self._unused: set[str] = set()
-        self._failed: set[str] = set()
-        self._told: set[str] = set()
-        self._events: Counter[str] = Counter()
-        self._shares: list[float] = []
-        self._met = 0
-        self._transitions: dict[tuple[int, int], list[float]] = {}
-        self._damage: dict[tuple[int, int], list[int]] = {}
-        self._residuals_m: list[float] = []
-
-    def use(self, scene: Scene) -> list[str]:
-        """Note a scene; returns lines about how it was read that nobody was told yet."""
-        if scene.id in self._ids:
-            return []
-        self._ids.add(scene.id)
-        self._used.add(scene.source_path)
-        self.scenes.append(
-            {
-                "id": scene.id,
-                "group": scene.group,
-                "path": scene.source_path,
-                "height": scene.image.shape[0],
-                "width": scene.image.shape[1],
-                "crs": bool(scene.crs),
-                "gsd_m": scene.gsd_m,
-                "notes": scene.notes,
-            }
-        )
-        residual = scene.notes.get("georeference", {}).get("rms_m")
-        if residual is not None:
-            self._residuals_m.append(float(residual))
-        lines = []
-        bands = scene.notes.get("bands", {})
-        if bands.get("left_out"):
-            lines.append(f"bands {bands['used']} are used, {bands['left_out']} left out")
-        if scene.notes.get("stretch"):
-            lines.append("values were stretched to 8 bits; the manifest holds the limits of every scene")
-        new = [line for line in lines if line not in self._told]
-        self._told.update(new)
-        return [f"{line} (first in {scene.source_path})" for line in new]
-
-    def skip(self, skip: Skip) -> None:
-        """Note a scene that cannot be used."""
-        self.skipped.append(skip)
-        self._unused.add(skip.path)
-        if skip.failed:
-            self._failed.add(skip.path)
-
-    def add(self, sample: TimeSeries) -> None:
-        """Note a written sample."""
-        self.samples += 1
-        if sample.info.get("negative"):
-            self.negatives += 1
-            return
-        self._events.update(event.kind for event in sample.events)
-        self._shares += [report.reached for report in sample.reports]
-        self._met += sum(report.met for report in sample.reports)
-        for event in (event for event in sample.events if event.kind == "damage"):
-            sums_px = self._damage.setdefault((event.from_class, event.to_class), [0, 0])
-            sums_px[0] += 1
-            sums_px[1] += event.area_px
-        for pair in (pair for report in sample.reports for pair in report.transitions):
-            sums = self._transitions.setdefault((pair.from_class, pair.to_class), [0.0, 0.0])
-            sums[0] += pair.asked_px
-            sums[1] += pair.reached_px
+    def __init__(self, records: Iterable[ShardRecord], notes: Iterable[dict[str, Any]] = ()) -> None:
+        self._scenes: dict[str, dict[str, Any]] = {}
+        self._skips: dict[str, list[Skip]] = {}
+        self._failed: dict[str, str] = {}
+        made: set[str] = set()
+        self.bytes = 0
+        complete: dict[str, bool] = {}
+        for record in records:
+            made.update(record.samples)
+            self.bytes += record.bytes
+            self._failed |= record.failed
+            for path, image in record.images.items():
+                complete[path] = image.complete
+                self._scenes |= {scene["id"]: scene for scene in image.scenes}
+                self._skips[path] = [Skip(path, skip.reason, skip.failed) for skip in image.skipped]
+        self.samples, self.complete_images = len(made), sum(complete.values())
+        self.failed = {name: reason for name, reason in sorted(self._failed.items()) if name not in made}
+        self._notes = _Sums(notes)
 
     @property
-    def images_done(self) -> int:
+    def scenes(self) -> list[dict[str, Any]]:
+        """One record per scene (tile) used, by id."""
+        return [scene for _, scene in sorted(self._scenes.items())]
+
+    @property
+    def skipped(self) -> list[Skip]:
+        """What was not used, by path."""
+        return [skip for _, skips in sorted(self._skips.items()) for skip in skips]
+
+    @property
+    def images(self) -> int:
         """Source images gone through."""
-        return len(self._used | self._unused)
+        return len(self._skips)
 
     @property
     def failed_images(self) -> int:
         """Source images that are broken."""
-        return len(self._failed)
+        return sum(any(skip.failed for skip in skips) for skips in self._skips.values())
 
     def statistics(self) -> dict[str, Any]:
         """Figures over all samples in which something was to change."""
+        figures = self._notes.figures()
+        residuals_m = [
+            float(rms)
+            for scene in self.scenes
+            if (rms := scene["notes"].get("georeference", {}).get("rms_m")) is not None
+        ]
+        if residuals_m:
+            figures["georeference_fitted"] = {
+                "scenes": len(residuals_m),
+                "worst_rms_m": round(max(residuals_m), 4),
+            }
+        return figures
+
+    def counts(self) -> dict[str, int]:
+        """Figures of how much there is."""
+        counts = {
+            "samples": self.samples,
+            "scenes": len(self._scenes),
+            "skipped": len(self.skipped),
+            "failed": self.failed_images,
+        }
+        return counts | ({"failed_samples": len(self.failed)} if self.failed else {})
+
+    def complete(self, manifest: Manifest) -> None:
+        """Fill the manifest."""
+        manifest.counts = self.counts()
+        manifest.scenes = self.scenes
+        manifest.skipped = [{"path": s.path, "reason": s.reason, "failed": s.failed} for s in self.skipped]
+        manifest.skipped += [{"sample": name, "reason": reason, "failed": True} for name, reason in self.failed.items()]
+        manifest.statistics = self.statistics()
+
+
+class _Sums:
+    """The notes of all samples, added up."""
+
+    def __init__(self, notes: Iterable[dict[str, Any]]) -> None:
+        self._events: Counter[str] = Counter()
+        self._shares = array("d")
+        self._negatives = self._met = 0
+        self._transitions: dict[tuple[int, int], tuple[list[float], list[int]]] = {}
+        self._damage: dict[tuple[int, int], list[int]] = {}
+        for note in notes:
+            self._add(note)
+
+    def _add(self, note: dict[str, Any]) -> None:
+        if note.get("negative"):
+            self._negatives += 1
+            return
+        self._events.update(note["events"])
+        self._shares.extend(note["reached"])
+        self._met += note["met"]
+        for a, b, count, area in note["damage"]:
+            sums_px = self._damage.setdefault((a, b), [0, 0])
+            sums_px[0] += count
+            sums_px[1] += area
+        for a, b, asked, reached in note["transitions"]:
+            asked_px, reached_px = self._transitions.setdefault((a, b), ([], []))
+            asked_px.append(asked)
+            reached_px.append(reached)
+
+    def figures(self) -> dict[str, Any]:
         steps = len(self._shares)
         figures: dict[str, Any] = {
             "events": dict(sorted(self._events.items())),
-            "negatives": self.negatives,
+            "negatives": self._negatives,
             "steps": steps,
             "steps_with_asked_area": self._met,
-            "changed_share_mean": round(float(np.mean(self._shares)), 5) if steps else 0.0,
+            # fsum rounds once, at the end: the order of the samples is not in the result.
+            "changed_share_mean": round(fsum(self._shares) / steps, 5) if steps else 0.0,
         }
         if self._transitions:
             figures["transitions_px"] = [
-                {"from_class": a, "to_class": b, "asked": round(asked), "reached": round(reached)}
+                {"from_class": a, "to_class": b, "asked": round(fsum(asked)), "reached": sum(reached)}
                 for (a, b), (asked, reached) in sorted(self._transitions.items())
             ]
         if self._damage:
@@ -170,21 +242,4 @@ class Ledger:
                 {"from_class": a, "to_class": b, "events": count, "area_px": area}
                 for (a, b), (count, area) in sorted(self._damage.items())
             ]
-        if self._residuals_m:
-            figures["georeference_fitted"] = {
-                "scenes": len(self._residuals_m),
-                "worst_rms_m": round(max(self._residuals_m), 4),
-            }
         return figures
-
-    def complete(self, manifest: Manifest) -> None:
-        """Fill the manifest."""
-        manifest.counts = {
-            "samples": self.samples,
-            "scenes": len(self.scenes),
-            "skipped": len(self.skipped),
-            "failed": self.failed_images,
-        }
-        manifest.scenes = self.scenes
-        manifest.skipped = [{"path": s.path, "reason": s.reason, "failed": s.failed} for s in self.skipped]
-        manifest.statistics = self.statistics()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from changen_cli.core.types import (
 )
 from changen_cli.workflows.inputs import source_root
 from changen_cli.workflows.setup import build_stock, make_proposer, own_exemplars
+from changen_cli.workflows.shards import Border, Finished, Item, Opened
 
 if TYPE_CHECKING:
     from changen_cli.events import Damage, Demography, Transitions
@@ -42,7 +43,7 @@ class Plan:
     @property
     def id(self) -> str:
         """The sample's id."""
-        return f"{self.scene.id}_v{self.variant:02d}"
+        return sample_id(self.scene, self.variant)
 
 
 def open_labelled_source(recipe: Recipe) -> Source:
@@ -124,11 +125,18 @@ def needs_textures(recipe: Recipe, schema: ClassSchema) -> bool:
     return not {"grow", "transition"}.isdisjoint(event_kinds(recipe, schema))
 
 
-def gather(recipe: Recipe, source: Source) -> tuple[list[Exemplar], list[Texture]]:
-    """Exemplars and textures a recipe needs; empty where it needs none."""
-    return build_stock(
-        source, objects=needs_exemplars(recipe, source.schema), textures=needs_textures(recipe, source.schema)
-    )
+def gather(
+    recipe: Recipe, source: Source, images: dict[str, str] | None = None
+) -> tuple[list[Exemplar], list[Texture]]:
+    """Exemplars and textures a recipe needs; empty where it needs none.
+
+    Args:
+        recipe: The recipe.
+        source: The scenes.
+        images: As of :func:`~changen_cli.workflows.setup.build_stock`.
+    """
+    objects, textures = needs_exemplars(recipe, source.schema), needs_textures(recipe, source.schema)
+    return build_stock(source, objects=objects, textures=textures, images=images)
 
 
 def known_objects(scene: Scene, schema: ClassSchema, recipe: Recipe, library: list[Exemplar]) -> list[Exemplar]:
@@ -271,31 +279,58 @@ def as_sample(
 
 
 def plan_samples(
+    items: Iterable[Item],
     source: Source,
     recipe: Recipe,
     library: list[Exemplar],
     textures: Sequence[Texture] = (),
     label_safe: bool = False,
-) -> Iterator[Plan | Skip]:
-    """Read scenes and simulate their samples, lazily and in the source's order; arguments as of :func:`simulate`."""
-    for item in wanted_scenes(source, recipe.limit):
-        if isinstance(item, Skip):
+    made: Collection[str] = (),
+) -> Iterator[Work]:
+    """Simulate the samples of scenes, lazily and in their order; arguments as of :func:`simulate`.
+
+    Args:
+        items: Scenes, and what else stands between them, which is passed on.
+        source: Where they are from.
+        recipe: What may happen.
+        library: Exemplars to create objects from.
+        textures: Pieces of other scenes.
+        label_safe: Of the states of damage only destroyed can be drawn.
+        made: Ids of samples that are not wanted.
+    """
+    for item in items:
+        if not isinstance(item, Scene):
             yield item
             continue
-        known = known_objects(item, source.schema, recipe, library)
+        known: list[Exemplar] | None = None
+        used = False
         for variant in range(recipe.variants):
-            try:
-                yield simulate(item, source.schema, recipe, variant, known, textures, label_safe)
-            except ChangenError as error:
-                yield Skip(item.source_path, str(error))
-                break
+            plan = None
+            if sample_id(item, variant) not in made:
+                known = known_objects(item, source.schema, recipe, library) if known is None else known
+                try:
+                    plan = simulate(item, source.schema, recipe, variant, known, textures, label_safe)
+                except ChangenError as error:
+                    yield Skip(item.source_path, str(error))
+                    break
+            if not used:
+                yield Used(item)
+            used = True
+            if plan is not None:
+                yield plan
 
 
-def wanted_scenes(source: Source, limit: int | None) -> Iterator[Scene | Skip]:
-    """Read scenes, and nothing after the last one wanted."""
-    used = 0
-    for item in source:
-        yield item
-        used += isinstance(item, Scene)
-        if used == limit:
-            return
+@dataclass(frozen=True)
+class Used:
+    """A scene has samples; its plans follow."""
+
+    scene: Scene
+
+
+Work = Plan | Used | Skip | Opened | Finished | Border
+"""What the loop of a run goes through."""
+
+
+def sample_id(scene: Scene, variant: int) -> str:
+    """The id of a sample, safe as a file name."""
+    return f"{scene.id}_v{variant:02d}"

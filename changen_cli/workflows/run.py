@@ -1,29 +1,31 @@
 """One run over a folder, whatever it makes: read → simulate → draw → write, one batch of scenes at a time.
 
 Three things happen at once: one thread reads and simulates ahead, the caller's thread draws, one thread writes.
-Queues between them are bounded, so memory does not grow with the number of scenes.
+Queues between them are bounded, so memory does not grow with the number of scenes. At the end of every shard its record
+is written; a run that is cut off goes on from there, see docs/resume.md.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
-from changen_cli.core.errors import IncompleteError
-from changen_cli.core.files import sha256
-from changen_cli.core.licences import dataset_licence
-from changen_cli.core.manifest import Manifest, ModelRecord, Status, new_manifest
+from changen_cli.core.lock import OutputLock
+from changen_cli.core.manifest import Manifest, ModelRecord, new_manifest
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.types import EventKind, Exemplar, Skip, Texture, TimeSeries
+from changen_cli.core.signals import terminable
+from changen_cli.core.types import EventKind, Exemplar, Texture
 from changen_cli.workflows.ahead import read_ahead
+from changen_cli.workflows.budget import Budget
+from changen_cli.workflows.dataset import Dataset, Finish, is_the_samples
 from changen_cli.workflows.ledger import Ledger, damage_facts, labels_note, proposals_record
 from changen_cli.workflows.plans import (
     Plan,
@@ -36,45 +38,23 @@ from changen_cli.workflows.plans import (
     plan_samples,
 )
 from changen_cli.workflows.progress import Progress
-from changen_cli.workflows.setup import Compute, clear_output, prepare_output
+from changen_cli.workflows.results import RunResult, check_complete, result_before, result_of
+from changen_cli.workflows.resume import find_past
+from changen_cli.workflows.setup import Compute, check_output
+from changen_cli.workflows.shards import Border, Todo, shard_items
 from changen_cli.workflows.workers import plan_in_processes
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
 
-Finish = Callable[[], TimeSeries]
-"""What is left to do for a sample once it is drawn; called on the writing thread."""
 Draw = Callable[[list[Plan]], list[Finish]]
 """Draws a batch of samples; called on the thread the run was called on."""
 
 
-@dataclass
-class RunResult:
-    """What a run made.
-
-    Attributes:
-        output: The dataset folder.
-        preview: The contact sheet, or None when no sample was made.
-        samples: Samples written.
-        scenes: Scenes (tiles) used.
-        skipped: Scenes not used, with the reason.
-        failed: Source images that are broken.
-        seconds: Wall time.
-        statistics: Figures for people: changed share, events by kind, steps met.
-    """
-
-    output: Path
-    preview: Path | None = None
-    samples: int = 0
-    scenes: int = 0
-    skipped: list[Skip] = field(default_factory=list)
-    failed: int = 0
-    seconds: float = 0.0
-    statistics: dict[str, Any] = field(default_factory=dict)
-
-
 class Run:
     """One run in the making: checked on creation, then :meth:`collect`, then :meth:`go`.
+
+    A context manager: within it the output folder is locked, and SIGTERM is like Ctrl-C.
 
     Args:
         recipe: What to make.
@@ -84,31 +64,60 @@ class Run:
         source: The scenes.
         library: Exemplars to create objects from; empty until collected, and where nothing is created.
         textures: Pieces of every class; likewise.
+        done: What there is, where nothing is left to do; else None.
 
     Raises:
         UsageError: When the input cannot be used as asked; nothing is written.
         OutputError: When the output folder may not be written to; nothing is touched.
+        LockedError: When another run writes to it.
     """
 
     def __init__(self, recipe: Recipe, progress: Progress) -> None:
-        from changen_cli.sources.statement import read_statement
-
         self._started = time.perf_counter()
         self.recipe, self.progress = recipe, progress
-        prepare_output(recipe)
+        self.done: RunResult | None = None
+        with ExitStack() as stack:
+            stack.enter_context(terminable())
+            check_output(recipe)  # no lock is put into a stranger's folder
+            stack.enter_context(OutputLock(recipe.output_path))
+            self._past = find_past(recipe)
+            self._open()
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        from changen_cli.sources.statement import read_statement
+
+        recipe, progress = self.recipe, self.progress
         self.source = open_labelled_source(recipe)
         self._stated = read_statement(self.source.root)
         progress.note(f"{recipe.source.input}: {self.source.describe()}")
         self.kinds = event_kinds(recipe, self.source.schema)
-        progress.note(_roles(self.source, recipe, self.kinds))
         self.library: list[Exemplar] = []
         self.textures: list[Texture] = []
+        self._stock: dict[str, str] = {}
+        past = self._past
+        if past is not None:
+            past.check_source(self.source)
+            if past.nothing_left(recipe):
+                self.done = result_before(recipe, past)
+                return
+            progress.note(f"taking up {recipe.output_path}: {Ledger(past.records).samples} samples are there")
+            self._stock = dict(past.manifest.stock)
+        progress.note(_roles(self.source, recipe, self.kinds))
 
     def collect(self) -> None:
-        """Collect what new things are made from, out of the first scenes."""
+        """Collect what new things are made from, out of the first scenes; a run taken up again, out of the same."""
         recipe, schema = self.recipe, self.source.schema
         self.progress.stage("collecting exemplars")
-        self.library, self.textures = gather(recipe, self.source)
+        self.library, self.textures = gather(recipe, self.source, self._stock)
         if needs_exemplars(recipe, schema):
             self.progress.note(f"exemplar library: {len(self.library)} {schema.building_name}s")
         for line in _transitions(self.source, recipe, self.textures):
@@ -123,7 +132,7 @@ class Run:
         compute: Compute | None = None,
         label_safe: bool = False,
     ) -> RunResult:
-        """Make the dataset.
+        """Make the dataset, or what is left of it.
 
         Args:
             draw: Draws a batch of samples, on the calling thread.
@@ -133,22 +142,59 @@ class Run:
             label_safe: Of the states of damage only destroyed can be drawn.
 
         Raises:
-            IncompleteError: When no sample could be made, and nothing is left behind; or when more scenes failed than
-                allowed, and what was made is kept.
+            OutputError: When the dataset's other images were drawn by another model.
+            IncompleteError: When no sample could be made, and nothing is left behind; when more failed than allowed, or
+                a budget was used up, and what was made is kept.
             KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
         """
+        recipe, past = self.recipe, self._past
+        if past is not None:
+            past.check_model(model)
+        manifest = self._promise(model, unchanged, compute, label_safe)
+        if past is not None:
+            past.carry_over(manifest)
+            for line in past.notes:
+                self.progress.note(line)
+        dataset = Dataset(recipe, self.source, manifest, past)
+        todo = Todo(past.records if past else (), recipe.variants)
+        self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
+        try:
+            stop = self._loop(draw, dataset, todo, label_safe)
+        except OSError:
+            with suppress(OSError):
+                dataset.give_up()
+            raise
+        except BaseException as error:
+            self.progress.stage("closing")
+            told = isinstance(error, KeyboardInterrupt)
+            dataset.close("interrupted" if told else "failed", tables=not told)
+            raise
+        self.progress.stage("closing")
+        manifest.changed |= todo.changed
+        ledger, preview = dataset.close("interrupted" if stop else "complete")
+        for line in todo.told():
+            self.progress.note(line)
+        result = result_of(recipe, ledger)
+        result.preview, result.seconds = preview, time.perf_counter() - self._started
+        check_complete(recipe, result, ledger, stop)
+        return result
+
+    def _promise(
+        self, model: ModelRecord | None, unchanged: str, compute: Compute | None, label_safe: bool
+    ) -> Manifest:
         recipe, schema = self.recipe, self.source.schema
         proposer = proposals_record(self.source)
         damage = damage_facts(recipe, not label_safe)
         if damage:
             self.progress.note(f"damage: {damage['note']}")
-        manifest = new_manifest(
+        return new_manifest(
             recipe,
             source={
                 "name": self._stated.name,
                 "license": list(recipe.source.license or self._stated.license),
                 "attribution": self._stated.attribution,
                 "layout": self.source.layout,
+                "meaning_of_255": self.source.meaning_of_255,
                 "classes": list(schema.names),
                 "description": self.source.describe(),
                 "labels": labels_note(recipe, self.source),
@@ -159,129 +205,107 @@ class Run:
             images=compute is not None,
             model=model,
             unchanged_pixels=unchanged,
+            stock=self._stock,
             **(asdict(compute) if compute else {}),
         )
-        dataset = _Dataset(recipe, self.source, manifest)
-        self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
-        status: Status = "failed"
-        try:
-            self._loop(draw, dataset, label_safe)
-            status = "complete"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        finally:
-            self.progress.stage("closing")
-            result = dataset.close(status)
-            result.seconds = time.perf_counter() - self._started
-        _check_complete(recipe, result, dataset.ledger)
-        return result
 
-    def _loop(self, draw: Draw, dataset: _Dataset, label_safe: bool) -> None:
-        """Take a batch of plans, draw it, hand it to the writing thread."""
-        size = self.recipe.run.batch_size
-        pending: list[Future[None]] = []
-        plan = plan_in_processes if self.recipe.run.workers > 1 else plan_samples
-        samples = plan(self.source, self.recipe, self.library, self.textures, label_safe)
-        plans = read_ahead(samples, depth=2 * size)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="write")
-        ledger = dataset.ledger
+    def _loop(self, draw: Draw, dataset: Dataset, todo: Todo, label_safe: bool) -> str:
+        """Take a batch of plans, draw it, hand it to the writing thread, shard by shard.
+
+        Returns:
+            Why it stopped before everything was done; empty when it did not.
+        """
+        recipe = self.recipe
+        plan = plan_in_processes if recipe.run.workers > 1 else plan_samples
+        items = shard_items(self.source, recipe, todo)
+        work = plan(items, self.source, recipe, self.library, self.textures, label_safe, todo.made)
+        ahead = read_ahead(work, depth=2 * recipe.run.batch_size)
+        budget = Budget(recipe.run, self._started)
+        writer = _Writer()
+        stop, sealed = "", False
+        batch: list[Plan] = []
+
+        def flush() -> None:
+            if batch:
+                writer.submit(self._drawn(draw, batch, dataset))
+                self.progress.scene(dataset.images, dataset.samples)
+                self.progress.stage("reading")
+                batch.clear()
+
         try:
             self.progress.stage("reading")
-            for batch in self._batches(plans, size, ledger):
-                drawn = draw(batch)
-                # At most one batch waits to be written: that bounds memory, and errors surface soon.
-                for future in pending:
-                    future.result()
-                pending = [pool.submit(dataset.write, finish) for finish in drawn]
-                self.progress.scene(ledger.images_done, ledger.samples)
-                self.progress.stage("reading")
-            for future in pending:
-                future.result()
-            self.progress.scene(ledger.images_done, ledger.samples)
-        finally:
-            pool.shutdown(wait=True)
-            plans.close()
-
-    def _batches(self, plans: Generator[Plan | Skip, None, None], size: int, ledger: Ledger) -> Iterator[list[Plan]]:
-        """Group plans; scenes and skips are noted on the way."""
-
-        def wanted() -> Iterator[Plan]:
-            for item in plans:
-                if isinstance(item, Skip):
-                    ledger.skip(item)
-                    self.progress.note(f"skipped {item.path}: {item.reason}")
+            for item in ahead:
+                if sealed and not isinstance(item, Border):  # there is more to do
+                    if recipe.run.disk_budget:
+                        writer.finish()
+                    if stop := budget.spent(dataset.bytes):
+                        break
+                    sealed = False
+                if isinstance(item, Plan):
+                    batch.append(item)
+                    if len(batch) == recipe.run.batch_size:
+                        flush()
+                elif isinstance(item, Border):
+                    flush()
+                    writer.submit([partial(dataset.seal, dataset.next_shard())])
+                    sealed = True
                 else:
-                    for line in ledger.use(item.scene):
+                    for line in dataset.note(item):
                         self.progress.note(line)
-                    yield item
-
-        source = wanted()
-        while batch := list(islice(source, size)):
-            yield batch
-
-
-class _Dataset:
-    """A dataset in the making: its folder, tables, preview, card and manifest.
-
-    Attributes:
-        ledger: What was used, skipped and made so far.
-    """
-
-    def __init__(self, recipe: Recipe, source: Source, manifest: Manifest) -> None:
-        from changen_cli.writers import open_writer
-        from changen_cli.writers.classes import write_classes
-        from changen_cli.writers.contact_sheet import ContactSheet
-
-        self.ledger = Ledger()
-        self._recipe, self._source, self._manifest = recipe, source, manifest
-        schema = source.schema
-        self._output = recipe.output_path
-        clear_output(self._output)
-        manifest.save(self._output)
-        write_classes(self._output, schema)
-        self._writer = open_writer(recipe.output.format, self._output, schema)
-        drawn_by = manifest.model.id if manifest.model else "exemplars only" if manifest.images else "masks only"
-        self._sheet = ContactSheet(schema, title=f"{Path(recipe.source.input).resolve().name}: {drawn_by}")
-
-    def write(self, finish: Finish) -> None:
-        """Finish a sample and write it."""
-        sample = finish()
-        self._writer.write(sample)
-        self._sheet.add(sample)
-        self.ledger.add(sample)
-
-    def close(self, status: Status) -> RunResult:
-        """Write tables, preview, card and the completed manifest; a run without a sample leaves nothing."""
-        from changen_cli.exports.master import Master
-        from changen_cli.workflows.describe import describe_master
-        from changen_cli.writers.card import write_card
-
-        ledger, manifest, output = self.ledger, self._manifest, self._output
-        result = RunResult(
-            output,
-            samples=ledger.samples,
-            scenes=len(ledger.scenes),
-            skipped=ledger.skipped,
-            failed=ledger.failed_images,
-            statistics=ledger.statistics(),
-        )
-        if not ledger.samples:
-            self._writer.abandon()
-            clear_output(output)
-            return result
-        manifest.status = "failed"
-        ledger.complete(manifest)
-        try:
-            tables = self._writer.close()
-            manifest.checksums = sha256(output / CHECKSUMS)
-            result.preview = self._sheet.save(output / "preview.png")
-            master = Master(output, self._recipe.output.format, self._source.schema, {}, tuple(tables))
-            write_card(output, describe_master(master, manifest, dataset_licence(manifest)))
-            manifest.status = status
+            writer.finish()
+            self.progress.scene(dataset.images, dataset.samples)
+        except BaseException as error:
+            writer.close()
+            if not isinstance(error, OSError):  # a full disk, say: nothing more can be written
+                dataset.seal_unfinished()
+            raise
         finally:
-            manifest.save(output)
-        return result
+            writer.close()
+            ahead.close()
+        return stop
+
+    def _drawn(self, draw: Draw, batch: list[Plan], dataset: Dataset) -> list[Callable[[], Any]]:
+        """Draw a batch; where that fails, one sample after the other, and what still fails is noted.
+
+        Returns:
+            What is left to do on the writing thread.
+        """
+        shard = dataset.shard
+        try:
+            finished = draw(batch)
+        except Exception as error:
+            if not is_the_samples(error):
+                raise
+            caught = error
+        else:
+            return [partial(dataset.write, *pair, shard) for pair in zip(batch, finished, strict=True)]
+        if len(batch) > 1:
+            return [task for single in batch for task in self._drawn(draw, [single], dataset)]
+        self.progress.note(f"sample {batch[0].id} failed: {' '.join(str(caught).split())}")
+        return [partial(dataset.fail, batch[0], caught, shard)]
+
+
+class _Writer:
+    """One thread that writes, in order, what it is handed; a batch at most waits."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._pending: list[Future[Any]] = []
+
+    def submit(self, tasks: list[Callable[[], Any]]) -> None:
+        """Hand over tasks, once those before are done: that bounds memory, and their errors surface soon."""
+        self.finish()
+        self._pending = [self._pool.submit(task) for task in tasks]
+
+    def finish(self) -> None:
+        """Wait for all tasks; raises what went wrong."""
+        for future in self._pending:
+            future.result()
+        self._pending = []
+
+    def close(self) -> None:
+        """End the thread once it is done."""
+        self._pool.shutdown(wait=True)
 
 
 def _roles(source: Source, recipe: Recipe, kinds: tuple[EventKind, ...]) -> str:
@@ -318,16 +342,3 @@ def _transitions(source: Source, recipe: Recipe, textures: list[Texture]) -> lis
         shown = ", ".join(names[index] for index in undrawn)
         lines.append(f"the first scenes show no {shown}: nothing becomes {shown} but in tiles that show it")
     return lines
-
-
-def _check_complete(recipe: Recipe, result: RunResult, ledger: Ledger) -> None:
-    """Raise when too little of the input could be used."""
-    if not result.samples:
-        reasons = "; ".join(f"{skip.path}: {skip.reason}" for skip in result.skipped[:3])
-        raise IncompleteError(f"no sample could be made of {recipe.source.input} ({reasons or 'it holds no scene'})")
-    if result.failed > recipe.source.max_skipped * ledger.images_done:
-        raise IncompleteError(
-            f"{result.failed} of {ledger.images_done} images failed, more than --max-skipped "
-            f"{recipe.source.max_skipped:.0%}",
-            f"The samples of the others are in {result.output}; the manifest lists the reasons",
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
 from changen_cli.core.errors import OutputError, UsageError
+from changen_cli.core.lock import FILE_NAME as LOCK
 from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.types import ClassSchema, Exemplar, Scene, Texture
+from changen_cli.core.types import ClassSchema, Exemplar, Scene, Skip, Texture
 from changen_cli.synthesis.hub import BUNDLED, find_model
 from changen_cli.workflows.ahead import read_ahead
 from changen_cli.workflows.models import open_model
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 # Enough roofs to choose from, and the same ones whatever the limit, the order of work, or the size of the folder.
 LIBRARY_SCENES = 24
 LIBRARY_EXEMPLARS_PER_SCENE = 40
+LOGS = ("run.log", "run.log.1", "run.log.2", "run.log.3")
 SAMPLE = BUNDLED.parent / "sample"
 
 
@@ -128,27 +131,60 @@ def make_proposer(recipe: Recipe) -> Proposer:
     return propose_regions
 
 
-def build_stock(source: Source, *, objects: bool, textures: bool) -> tuple[list[Exemplar], list[Texture]]:
+def build_stock(
+    source: Source, *, objects: bool, textures: bool, images: dict[str, str] | None = None
+) -> tuple[list[Exemplar], list[Texture]]:
     """Collect what new things are made from, out of the first scenes of the source, in one pass.
 
     Args:
         source: The scenes.
         objects: Whether exemplars are wanted.
         textures: Whether pieces of every class are wanted: those that show most of it.
+        images: Path → SHA-256 of the only images to look at. Where it is empty, it is filled with those looked at.
+
+    Raises:
+        OutputError: An image is not the one it was.
     """
     from changen_cli.events import collect_exemplars
     from changen_cli.synthesis.textures import best_textures, collect_textures
 
     library: list[Exemplar] = []
     pieces: list[Texture] = []
-    if objects or textures:
-        scenes = (item for item in source if isinstance(item, Scene) and item.mask is not None)
-        for scene in read_ahead(islice(scenes, LIBRARY_SCENES), depth=2):
-            if objects:
-                library += collect_exemplars(scene, source.schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
-            if textures:
-                pieces += collect_textures(scene, source.schema)
+    if not objects and not textures:
+        return library, pieces
+    images = {} if images is None else images
+    found = _stamped(source, images) if images else source
+    scenes = (item for item in found if isinstance(item, Scene) and item.mask is not None)
+    used = {}
+    for scene in read_ahead(islice(scenes, LIBRARY_SCENES), depth=2):
+        used[scene.source_path] = ""
+        if objects:
+            library += collect_exemplars(scene, source.schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
+        if textures:
+            pieces += collect_textures(scene, source.schema)
+    if not images:
+        images |= _hashes(source, used)
     return library, best_textures(pieces)
+
+
+def _hashes(source: Source, wanted: Collection[str]) -> dict[str, str]:
+    from changen_cli.sources.stamps import stamp
+
+    found = source.candidates(wanted)
+    return {item.relative: stamp(item).sha256 for item in found if not isinstance(item, Skip)}
+
+
+def _stamped(source: Source, images: Mapping[str, str]) -> Iterator[Scene | Skip]:
+    """The scenes of some images, provided that these are what they were."""
+    found = _hashes(source, images)
+    for path, digest in images.items():
+        if found.get(path) != digest:
+            raise OutputError(
+                f"{source.root / path} {'changed' if path in found else 'is gone'}, and this dataset's new objects and "
+                "ground are made of its pixels",
+                "Put the file back, or make the dataset again with --mode overwrite",
+            )
+    return source.scenes_of(source.candidates(images))
 
 
 def build_library(source: Source) -> list[Exemplar]:
@@ -165,11 +201,11 @@ def own_exemplars(scene: Scene, schema: ClassSchema, library: list[Exemplar]) ->
     return collect_exemplars(scene, schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
 
 
-def prepare_output(recipe: Recipe) -> Path:
-    """Check that the output folder may be written to; nothing is removed yet.
+def check_output(recipe: Recipe) -> Path:
+    """Check that the output folder may be looked into and locked: it is new, empty, or holds a dataset of ours.
 
     Raises:
-        OutputError: When it holds something, unless it is an earlier run and ``overwrite`` is set.
+        OutputError: When it is none of these, or would hold the input.
     """
     path = recipe.output_path
     source = Path(recipe.source.input).resolve()
@@ -177,14 +213,16 @@ def prepare_output(recipe: Recipe) -> Path:
         raise OutputError(f"{path}: the output folder would hold the input folder", "Choose another --output")
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file", "Choose another --output")
-    if path.is_dir() and any(path.iterdir()):
+    if holds_something(path):
         if not (path / FILE_NAME).is_file():
-            fix = "Choose another --output" if recipe.output.overwrite else "Choose another --output or empty it"
-            raise OutputError(f"{path} is not empty and was not made by changen", fix)
-        if not recipe.output.overwrite:
-            raise OutputError(f"{path} already holds a dataset", "Pass --overwrite to replace it, or another --output")
+            raise OutputError(f"{path} is not empty and was not made by changen", "Choose another --output or empty it")
         read_manifest(path)  # other programs have a manifest.json too: only folders of ours are ever cleared
     return path
+
+
+def holds_something(path: Path) -> bool:
+    """Whether a folder is there and not empty."""
+    return path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
 
 
 def clear_output(path: Path) -> None:
@@ -195,10 +233,10 @@ def clear_output(path: Path) -> None:
         return
     remove_dataset(path)
     # The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
-    for name in ("README.md", "classes.json", "preview.png", CHECKSUMS, FILE_NAME):
+    for name in ("README.md", "classes.json", "preview.png", CHECKSUMS, *LOGS, FILE_NAME):
         (path / name).unlink(missing_ok=True)
     if not any(path.iterdir()):
-        path.rmdir()
+        path.rmdir()  # where a lock lies in it, whoever holds that removes both
 
 
 def unpack_sample(folder: Path) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from changen_cli.core.recipe import Recipe
+from changen_cli.workflows.dataset import Finish
 from changen_cli.workflows.inputs import with_unpacked_input
 from changen_cli.workflows.plans import Plan, as_sample
 from changen_cli.workflows.progress import Progress, Silent
-from changen_cli.workflows.run import Finish, Run, RunResult
+from changen_cli.workflows.results import RunResult
+from changen_cli.workflows.run import Run
 
 
 @with_unpacked_input
@@ -29,14 +31,17 @@ def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunRes
     Raises:
         UsageError: When the input cannot be used as asked; nothing is written.
         OutputError: When the output folder may not be written to; nothing is touched.
+        LockedError: When another run writes to it.
         IncompleteError: When no sample could be made, and nothing is left behind; or when more scenes failed than
             allowed, and what was made is kept.
         KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
     """
-    run = Run(recipe, progress or Silent())
-    run.collect()
 
     def draw(plans: list[Plan]) -> list[Finish]:
         return [partial(as_sample, plan, recipe) for plan in plans]
 
-    return run.go(draw)
+    with Run(recipe, progress or Silent()) as run:
+        if run.done:
+            return run.done
+        run.collect()
+        return run.go(draw)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING, Any
 
 from changen_cli.core.errors import ChangenError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import Exemplar, MaskSeries, Scene, Skip, Texture
-from changen_cli.workflows.plans import Plan, known_objects, simulate, wanted_scenes
+from changen_cli.workflows.plans import Plan, Used, Work, known_objects, sample_id, simulate
+from changen_cli.workflows.shards import Item
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -26,11 +29,17 @@ _given: tuple[Any, ...] = ()
 
 
 def plan_in_processes(
-    source: Source, recipe: Recipe, library: list[Exemplar], textures: list[Texture], label_safe: bool = False
-) -> Iterator[Plan | Skip]:
+    items: Iterable[Item],
+    source: Source,
+    recipe: Recipe,
+    library: list[Exemplar],
+    textures: Sequence[Texture] = (),
+    label_safe: bool = False,
+    made: Collection[str] = (),
+) -> Iterator[Work]:
     """Do what :func:`~changen_cli.workflows.plans.plan_samples` does, simulating on ``recipe.run.workers`` processes.
 
-    Scenes are read here, and samples come in the source's order; two for each process are in the making.
+    Scenes are read here, and samples come in their order; two for each process are in the making.
 
     Raises:
         ChangenError: When a process died.
@@ -40,31 +49,39 @@ def plan_in_processes(
     given = source.schema, recipe, library, textures, label_safe
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=given)
 
-    def tasks() -> Iterator[tuple[Scene, int, Future[Series]] | Skip]:
-        for item in wanted_scenes(source, recipe.limit):
-            if isinstance(item, Skip):
+    def tasks() -> Iterator[tuple[Scene, int, Future[Series] | None] | Item]:
+        for item in items:
+            if not isinstance(item, Scene):
                 yield item
                 continue
             for variant in range(recipe.variants):
-                yield item, variant, pool.submit(_simulate, item, variant)
+                there = sample_id(item, variant) in made
+                yield item, variant, None if there else pool.submit(_simulate, item, variant)
 
-    failed = ""
+    failed = used = ""
     try:
         for task in _ahead(tasks(), 2 * workers):
-            if isinstance(task, Skip):
+            if not isinstance(task, tuple):
                 yield task
                 continue
             scene, variant, future = task
+            if scene.id == failed:
+                continue
             try:
-                yield Plan(scene, variant, *future.result())
+                series = None if future is None else future.result()
             except BrokenProcessPool as error:
                 raise ChangenError(
                     "a process that simulates died, for want of memory perhaps", "Use fewer --workers"
                 ) from error
             except ChangenError as error:
-                if scene.id != failed:
-                    yield Skip(scene.source_path, str(error))
+                yield Skip(scene.source_path, str(error))
                 failed = scene.id
+                continue
+            if scene.id != used:
+                yield Used(scene)
+            used = scene.id
+            if series is not None:
+                yield Plan(scene, variant, *series)
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -72,7 +89,16 @@ def plan_in_processes(
 def _begin(*given: Any) -> None:
     global _given
     _given = given
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
+    # Both reach every process of a group; the first one ends the others, …
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # … and if it is killed they end by themselves.
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _simulate(scene: Scene, variant: int) -> Series:

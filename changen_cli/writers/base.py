@@ -1,19 +1,16 @@
-"""What every writer shares: the interface, the metadata row, the event log, and the staging folder.
+"""What every writer shares: the interface, the metadata row and the event log.
 
-Samples arrive in whatever order workers finish them, possibly over several runs. Each writer therefore parks
-one row per finished sample under ``OUT/.staging`` and puts rows into their final order only in ``close``: the
-order of arrival, the number of workers and a resume change no byte of the result.
+Samples arrive in whatever order workers finish them, possibly over several runs. Each writer therefore leaves its rows
+to :class:`~changen_cli.writers.staging.Staging` and puts them into their final order only in ``close``: the order of
+arrival, the number of workers and a resume change no byte of the result.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import math
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,24 +18,29 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from changen_cli.core.checksums import write_checksums
-from changen_cli.core.errors import OutputError
-from changen_cli.core.files import sha256, write_text
+from changen_cli.core.files import sha256
 from changen_cli.core.types import ChangeEvent, ClassSchema, TimeSeries
-
-logger = logging.getLogger(__name__)
+from changen_cli.writers.staging import STAGING, Staging, dump
 
 Layout = Literal["folder", "parquet"]
 Row = dict[str, Any]
 
-STAGING = ".staging"
-_DIGESTS = "_sha256"
-
 
 class SampleWriter(Protocol):
-    """Writes samples of one run; all of them have the same number of dates."""
+    """Writes samples of one dataset; all of them have the same number of dates.
 
-    def write(self, sample: TimeSeries) -> Row:
+    Attributes:
+        staging: Where finished samples wait.
+    """
+
+    staging: Staging
+
+    def write(self, sample: TimeSeries, note: Mapping[str, Any] | None = None) -> Row:
         """Store one finished sample and return its metadata row. Writing the same id again replaces it.
+
+        Args:
+            sample: The sample.
+            note: Figures kept with it, see :meth:`~changen_cli.writers.staging.Staging.notes`.
 
         Raises:
             ValueError: The sample's arrays do not belong together, or its info clashes with a column.
@@ -47,25 +49,30 @@ class SampleWriter(Protocol):
         ...
 
     def finished(self) -> frozenset[str]:
-        """Ids already stored by this or an earlier run and waiting for :meth:`close`; a resume skips them."""
+        """Ids already stored by this or an earlier run."""
         ...
 
-    def close(self, order: Sequence[str] | None = None) -> list[Path]:
-        """Put the rows into their final order, write the tables and the checksums, drop the staging folder.
+    def tables(self, order: Sequence[str] | None = None, kept: Mapping[str, int] | None = None) -> list[Path]:
+        """Put the rows into their final order, write the tables and the checksums. May be repeated.
 
         Args:
             order: The ids that make up the dataset, in row order. None: all of them, sorted by id.
+            kept: Split → Parquet files that stay as they are; their samples are not in ``order``.
 
         Returns:
-            The table files written (``metadata.jsonl`` or Parquet shards), sorted.
+            The table files (``metadata.jsonl`` or Parquet shards), sorted.
 
         Raises:
             OutputError: An id of ``order`` was never written.
         """
         ...
 
+    def close(self, order: Sequence[str] | None = None) -> list[Path]:
+        """Write the tables and drop the staging folder."""
+        ...
+
     def abandon(self) -> None:
-        """Throw away everything stored since the last :meth:`close`."""
+        """Throw away everything that no shard and no table holds."""
         ...
 
 
@@ -202,110 +209,6 @@ def crs_name(wkt: str | None) -> str | None:
     return wkt if code is None else f"EPSG:{code}"
 
 
-def unify(rows: Sequence[Row]) -> list[Row]:
-    """Give all rows the same keys in the same order and each column one type.
-
-    Table readers infer a column's type from its first rows: a key that comes later, or an int among floats,
-    makes the whole dataset unreadable. Missing values become None, ints become floats in a float column, and a
-    column of mixed kinds becomes text.
-    """
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    # Keys that only some samples have must not depend on which of them comes first.
-    keys = [k for k in keys if all(k in row for row in rows)] + sorted(
-        k for k in keys if not all(k in row for row in rows)
-    )
-    out: list[Row] = [{key: row.get(key) for key in keys} for row in rows]
-    for key in keys:
-        kinds = {type(row[key]) for row in out if row[key] is not None}
-        if kinds <= {bool} or kinds <= {int} or kinds <= {str} or kinds <= {list}:
-            continue
-        numbers = kinds <= {int, float}
-        for row in out:
-            if row[key] is not None:
-                row[key] = float(row[key]) if numbers else _text(row[key])
-    return out
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def dump(value: Any) -> str:
-    """Return compact JSON on one line; refuses NaN and infinity, which JSON does not have."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
-
-
-class Staging:
-    """Rows of finished samples, one small file each, until the writer is closed.
-
-    A row is written last and by rename, so its presence means that everything else of the sample is complete.
-
-    Args:
-        out: The dataset folder.
-    """
-
-    def __init__(self, out: Path) -> None:
-        self.folder = out / STAGING
-        self._dates: int | None = None
-
-    def check_dates(self, sample: TimeSeries) -> None:
-        """Raise OutputError when ``sample`` has another number of dates than the others of this run."""
-        if self._dates is None:
-            first = next(iter(sorted(self.ids())), None)
-            self._dates = len(sample.masks) if first is None else int(self._load(first)["dates"])
-        if len(sample.masks) != self._dates:
-            raise OutputError(
-                f"sample {sample.id} has {len(sample.masks)} dates, the others have {self._dates}",
-                "Write series of different lengths to different folders",
-            )
-
-    def put(self, sample_id: str, row: Row, files: dict[str, str] | None = None) -> None:
-        """Park one row, and the SHA-256 of the sample's files by their path below the dataset folder."""
-        write_text(self.folder / f"{sample_id}.json", dump(row | {_DIGESTS: files or {}}) + "\n")
-
-    def digests(self, order: Iterable[str] | None) -> Iterator[tuple[str, str]]:
-        """Yield path and SHA-256 of all files of the parked samples, one sample after the other."""
-        for sample_id in sorted(self.ids()) if order is None else order:
-            yield from self._read(sample_id)[_DIGESTS].items()
-
-    def ids(self) -> frozenset[str]:
-        """Ids of all parked rows."""
-        if not self.folder.is_dir():
-            return frozenset()
-        return frozenset(p.name[:-5] for p in self.folder.iterdir() if p.suffix == ".json" and p.name[0] != ".")
-
-    def rows(self, order: Iterable[str] | None) -> list[Row]:
-        """Return the parked rows in ``order``, or sorted by id.
-
-        Raises:
-            OutputError: An id of ``order`` has no row.
-        """
-        ids = self.ids()
-        wanted = sorted(ids) if order is None else list(order)
-        if missing := [i for i in wanted if i not in ids]:
-            raise OutputError(f"{len(missing)} samples were never written, e.g. {missing[0]}", "Run again to make them")
-        return [self._load(i) for i in wanted]
-
-    def clear(self) -> None:
-        """Remove the staging folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._dates = None
-
-    def _load(self, sample_id: str) -> Row:
-        row = self._read(sample_id)
-        del row[_DIGESTS]
-        return row
-
-    def _read(self, sample_id: str) -> Row:
-        row: Row = json.loads((self.folder / f"{sample_id}.json").read_text(encoding="utf-8"))
-        return row
-
-
-def digest(data: bytes) -> str:
-    """SHA-256 as hex."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def close_checksums(out: Path, samples: Iterable[tuple[str, str]], tables: Iterable[tuple[Path, str]]) -> None:
     """Write the checksums of a dataset: ``classes.json``, the files of its samples, its tables."""
     classes = [path for path in (out / "classes.json",) if path.is_file()]
@@ -327,12 +230,14 @@ _OUR_FILES = (
     re.compile(r"[^/]+/objects/[^/]+\.json"),
     re.compile(r"[^/]+/metadata\.jsonl"),
     re.compile(r"data/[^/]+-\d{5}-of-\d{5}\.parquet"),
+    re.compile(r"shards/\d+\.jsonl?"),
+    re.compile(r"shards/\.preview/.+\.png"),
 )
 
 
 def remove_dataset(out: Path) -> None:
     """Remove the samples and tables a writer left in ``out``, and the folders that are empty then."""
-    Staging(out).clear()
+    shutil.rmtree(out / STAGING, ignore_errors=True)
     for split in sorted(path for path in out.iterdir() if path.is_dir() and not path.is_symlink()):
         for path in sorted(split.rglob("*"), reverse=True):  # files before the folder they lie in
             if path.is_dir() and not path.is_symlink():

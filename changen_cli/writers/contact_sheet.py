@@ -7,11 +7,12 @@ tile scale; the close-ups are what shows whether they look real. A sample withou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from changen_cli.core.files import atomic_path
 from changen_cli.core.types import ChangeEvent, ClassSchema, EventKind, TimeSeries, UInt8Array
@@ -64,10 +65,16 @@ class ContactSheet:
         max_samples: Most blocks on the sheet.
         cell_px: Longer side of one date's cell, in pixels of the sheet.
         title: Heading of the sheet.
+        folder: Where blocks are kept for a later run; those there are taken up. None keeps none.
     """
 
     def __init__(
-        self, schema: ClassSchema, max_samples: int = 6, cell_px: int = 320, title: str = "Generated change series"
+        self,
+        schema: ClassSchema,
+        max_samples: int = 6,
+        cell_px: int = 320,
+        title: str = "Generated change series",
+        folder: Path | None = None,
     ) -> None:
         self.schema = schema
         self.max_samples = max_samples
@@ -75,6 +82,14 @@ class ContactSheet:
         self.title = title
         self._blocks: dict[tuple[int, str], Image.Image] = {}
         self._kinds: dict[tuple[int, str], set[EventKind]] = {}
+        self._folder = folder
+        for path in folder.glob("*_*.png") if folder and folder.is_dir() else ():
+            self._load(path)
+
+    def keep(self, ids: Collection[str]) -> None:
+        """Drop the blocks of all samples but these."""
+        for key in [key for key in self._blocks if key[1] not in ids]:
+            self._drop(key)
 
     def add(self, sample: TimeSeries) -> bool:
         """Render ``sample`` if it belongs on the sheet; return whether it (still) does."""
@@ -83,10 +98,36 @@ class ContactSheet:
             last = max(self._blocks, default=key)
             if key >= last:
                 return False
-            del self._blocks[last], self._kinds[last]
+            self._drop(last)
         self._blocks[key] = self._block(sample)
         self._kinds[key] = {event.kind for event in sample.events}
+        if self._folder is not None:
+            kept = PngInfo()
+            kept.add_text("kinds", " ".join(sorted(self._kinds[key])))
+            with atomic_path(self._path(key)) as partial:
+                self._blocks[key].save(partial, "PNG", pnginfo=kept)
         return True
+
+    def _path(self, key: tuple[int, str]) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{key[0]}_{key[1]}.png"
+
+    def _drop(self, key: tuple[int, str]) -> None:
+        del self._blocks[key], self._kinds[key]
+        if self._folder is not None:
+            self._path(key).unlink(missing_ok=True)
+
+    def _load(self, path: Path) -> None:
+        variant, _, name = path.stem.partition("_")
+        try:
+            with Image.open(path, formats=["PNG"]) as block:
+                block.load()
+                words = str(block.info.get("kinds", "")).split()
+                self._blocks[int(variant), name] = block.copy()
+        except (OSError, ValueError):
+            path.unlink()
+            return
+        self._kinds[int(variant), name] = {kind for kind in LOOKS if kind in words}
 
     def save(self, path: Path) -> Path:
         """Write the sheet as PNG, atomically, and return ``path``."""

@@ -12,24 +12,23 @@ columns, keys in ``_file_names`` columns of image lists.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from changen_cli.core.files import atomic_path, sha256, write_text
+from changen_cli.core.files import atomic_path, sha256
 from changen_cli.core.types import ClassSchema, TimeSeries
 from changen_cli.writers.base import (
-    Row,
-    Staging,
     check_sample,
     close_checksums,
-    digest,
-    dump,
     event_row,
     metadata_row,
     object_names,
-    unify,
 )
+from changen_cli.writers.columns import Columns
 from changen_cli.writers.images import Pixels, change_image, encode_cog, encode_plain, numbers_image
+from changen_cli.writers.staging import Row, Staging, dump
 
 logger = logging.getLogger(__name__)
 
@@ -45,67 +44,58 @@ class FolderWriter:
     def __init__(self, out: Path, schema: ClassSchema) -> None:
         self.out = out
         self.schema = schema
-        self._staging = Staging(out)
+        self.staging = Staging(out)
 
-    def write(self, sample: TimeSeries) -> Row:
-        """Write the files of one sample and park its row; on an error none of its files remains."""
+    def write(self, sample: TimeSeries, note: Mapping[str, Any] | None = None) -> Row:
+        """Write the files of one sample and its row; on an error none of its files remains."""
         check_sample(sample)
-        self._staging.check_dates(sample)
+        self.staging.check_dates(sample)
         row = metadata_row(sample)
         files = self._encode(sample)
         row |= file_columns(files, len(sample.masks))
         row |= {"objects_file": f"objects/{sample.id}.json", "events_file": f"events/{sample.id}.jsonl"}
         log = "".join(dump(event_row(event, self.schema, sample.calendar)) + "\n" for event in sample.events)
         files |= {row["objects_file"]: object_names(sample).encode(), row["events_file"]: log.encode()}
-        root = self.out / sample.split
-        written: list[Path] = []
-        try:
-            for name, data in files.items():
-                path = root / name
-                with atomic_path(path) as partial:
-                    partial.write_bytes(data)
-                written.append(path)
-            self._staging.put(sample.id, row, {f"{sample.split}/{name}": digest(data) for name, data in files.items()})
-        except BaseException:
-            for path in written:
-                path.unlink(missing_ok=True)
-            raise
+        self.staging.put(sample.id, row, {f"{sample.split}/{name}": data for name, data in files.items()}, note)
         return row
 
     def finished(self) -> frozenset[str]:
-        """Ids of the samples whose files are complete and whose rows wait for :meth:`close`."""
-        return self._staging.ids()
+        """Ids of the samples whose files are complete."""
+        return self.staging.ids()
 
-    def close(self, order: Sequence[str] | None = None) -> list[Path]:
+    def tables(self, order: Sequence[str] | None = None, kept: Mapping[str, int] | None = None) -> list[Path]:
         """Write ``<split>/metadata.jsonl`` and checksums; return the tables. Without samples nothing is written."""
-        rows = unify(self._staging.rows(order))
-        splits: dict[str, list[Row]] = {}
-        for row in rows:
-            splits.setdefault(row["split"], []).append(row)
-        for key in _unreadable_columns(splits):
+        columns = Columns(self.staging.rows(order))
+        if not columns.count:
+            return []
+        for key in columns.unreadable():
             # `datasets` infers types per split and refuses splits that disagree.
             logger.warning("metadata column %r left out: it has no value at all in one of the splits", key)
-            for row in rows:
-                del row[key]
-        paths = []
-        for split, part in sorted(splits.items()):
-            path = self.out / split / "metadata.jsonl"
-            write_text(path, "".join(dump(row) + "\n" for row in part))
-            paths.append(path)
-        if paths:
-            close_checksums(self.out, self._staging.digests(order), ((path, sha256(path)) for path in paths))
-        self._staging.clear()
+            columns.keys.remove(key)
+        paths = [self.out / split / "metadata.jsonl" for split in sorted(columns.splits)]
+        with ExitStack() as stack:
+            files = {
+                path.parent.name: stack.enter_context(
+                    stack.enter_context(atomic_path(path)).open("w", encoding="utf-8", newline="\n")
+                )
+                for path in paths
+            }
+            for row in self.staging.rows(order):
+                files[row["split"]].write(dump(columns.unify(row)) + "\n")
+        close_checksums(self.out, self.staging.digests(order), ((path, sha256(path)) for path in paths))
+        return paths
+
+    def close(self, order: Sequence[str] | None = None) -> list[Path]:
+        """Write the tables and drop the staging folder."""
+        paths = self.tables(order)
+        self.staging.clear()
         return paths
 
     def abandon(self) -> None:
         """Remove the files and rows of all samples that no ``metadata.jsonl`` lists yet."""
-        for row in self._staging.rows(None):
-            root = self.out / row["split"]
-            names = [value for key, value in row.items() if key.endswith(("_file_name", "s_file"))]
-            names += [name for key, value in row.items() if key.endswith("_file_names") for name in value]
-            for name in names:
-                (root / name).unlink(missing_ok=True)
-        self._staging.clear()
+        for name, _ in self.staging.digests(None):
+            (self.out / name).unlink(missing_ok=True)
+        self.staging.clear()
 
     def _encode(self, sample: TimeSeries) -> dict[str, bytes]:
         """Return file name below the split → content, images first."""
@@ -155,9 +145,3 @@ def file_columns(files: Iterable[str], dates: int) -> Row:
     }
     row["change_mask_file_name"] = kinds["change"][0]
     return row | {f"{kind}_file_names": names for kind, names in kinds.items()} if dates > 2 else row
-
-
-def _unreadable_columns(splits: dict[str, list[Row]]) -> list[str]:
-    """Columns that are empty throughout one split but not in another."""
-    keys = sorted({key for part in splits.values() for key in part[0]})
-    return [key for key in keys if len({all(row[key] is None for row in part) for part in splits.values()}) > 1]

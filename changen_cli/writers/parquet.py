@@ -26,20 +26,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from changen_cli.core.checksums import HashingFile
-from changen_cli.core.files import atomic_path
+from changen_cli.core.errors import OutputError
+from changen_cli.core.files import atomic_path, sha256
 from changen_cli.core.types import ClassSchema, TimeSeries
 from changen_cli.writers.base import (
-    Row,
-    Staging,
     check_sample,
     close_checksums,
-    dump,
     event_row,
     metadata_row,
     object_names,
-    unify,
 )
+from changen_cli.writers.columns import Columns
 from changen_cli.writers.images import change_image, encode_plain, numbers_image
+from changen_cli.writers.staging import STAGING, Row, Staging, dump
 
 if TYPE_CHECKING:
     import datasets
@@ -72,85 +71,129 @@ class ParquetWriter:
         self.out = out
         self.schema = schema
         self.max_shard_bytes = max_shard_bytes
-        self._staging = Staging(out)
+        self.staging = Staging(out)
 
-    def write(self, sample: TimeSeries) -> Row:
+    def write(self, sample: TimeSeries, note: Mapping[str, Any] | None = None) -> Row:
         """Encode one sample, park it on disk and return its metadata row."""
         check_sample(sample)
-        self._staging.check_dates(sample)
+        self.staging.check_dates(sample)
         row = metadata_row(sample)
         events = dump([event_row(event, self.schema, sample.calendar) for event in sample.events])
         texts = ("objects", object_names(sample)), ("events", events)
         pieces = [*_encode(sample), *((name, "", text.encode()) for name, text in texts)]
-        with atomic_path(self._blob(sample.id)) as partial, partial.open("wb") as file:
-            for _, _, data in pieces:
-                file.write(data)
-        self._staging.put(sample.id, row | {_PIECES: [[name, path, len(data)] for name, path, data in pieces]})
-        return row
+        row |= {_PIECES: [[name, path, len(data)] for name, path, data in pieces]}
+        self.staging.put(sample.id, row, {_blob(sample.id): b"".join(data for _, _, data in pieces)}, note)
+        return {key: value for key, value in row.items() if key != _PIECES}
 
     def finished(self) -> frozenset[str]:
-        """Ids of the samples that are encoded and wait for :meth:`close`."""
-        return self._staging.ids()
+        """Ids of the samples that are encoded."""
+        return self.staging.ids()
 
-    def close(self, order: Sequence[str] | None = None) -> list[Path]:
-        """Write all shards, then give them their final names and checksums. Without any sample nothing is written."""
-        staged = self._staging.rows(order)
-        if not staged:
-            self._staging.clear()
+    def tables(self, order: Sequence[str] | None = None, kept: Mapping[str, int] | None = None) -> list[Path]:
+        """Write all shards, then give them their final names and checksums. Without any sample nothing is written.
+
+        Shards kept get a new name, as it says how many there are; their bytes stay.
+
+        Raises:
+            OutputError: The columns differ from those of the shards kept.
+        """
+        columns = Columns(self._rows(order))
+        if not columns.count and not kept:
             return []
-        pieces = {row["image_name"]: row.pop(_PIECES) for row in staged}
-        rows = unify(staged)
-        dates = int(rows[0]["dates"])
-        columns = {name for name, _, _ in next(iter(pieces.values()))}
-        features = shard_features(rows, dates, images="t1_image" in columns)
-        shards: list[tuple[Path, list[Row]]] = []
-        for split in sorted({row["split"] for row in rows}):
-            parts = self._cut([row for row in rows if row["split"] == split], pieces)
-            shards += [
-                (self.out / "data" / f"{split}-{i:05d}-of-{len(parts):05d}.parquet", p) for i, p in enumerate(parts)
-            ]
+        features = self._features(columns, order) if columns.count else None
+        plan: list[tuple[str, int, Path | list[str]]] = []  # split, number, the shard that is there or its samples
+        for split in sorted({*columns.splits, *(kept or {})}):
+            parts: list[Path | list[str]] = [*_existing(self.out, split)[: (kept or {}).get(split, 0)]]
+            parts += self._cut(split, order)
+            plan += [(f"{split}-{{:05d}}-of-{len(parts):05d}.parquet", i, part) for i, part in enumerate(parts)]
         # All shards are complete before the first gets its name: a set with a gap would load without complaint.
-        ready: list[tuple[Path, Path]] = []
+        moves: list[tuple[Path, Path]] = []
         digests: list[tuple[Path, str]] = []
-        for final, part in shards:
-            parked = self._staging.folder / "shards" / final.name
+        for pattern, number, part in plan:
+            final = self.out / "data" / pattern.format(number)
+            if isinstance(part, Path):
+                if features is not None:
+                    _check_columns(part, features)
+                moves.append((part, final))
+                digests.append((final, sha256(part)))
+                continue
+            assert features is not None  # a part to be written has rows
+            parked = self.staging.folder / "shards" / final.name
             with atomic_path(parked) as partial:
-                value = write_shard(partial, (self._load(row, pieces[row["image_name"]]) for row in part), features)
-            ready.append((parked, final))
+                value = write_shard(partial, (self._load(row, columns) for row in self.staging.rows(part)), features)
+            moves.append((parked, final))
             digests.append((final, value))
         (self.out / "data").mkdir(parents=True, exist_ok=True)
-        for parked, final in ready:
-            parked.replace(final)
+        for stray in {*_existing(self.out, "*")} - {source for source, _ in moves}:
+            stray.unlink()  # left by a closing that was cut off
+        for source, final in moves:
+            source.replace(final)
         close_checksums(self.out, (), digests)
-        self._staging.clear()
-        return [final for _, final in ready]
+        return [final for _, final in moves]
+
+    def close(self, order: Sequence[str] | None = None) -> list[Path]:
+        """Write the tables and drop the staging folder."""
+        paths = self.tables(order)
+        self.staging.clear()
+        return paths
 
     def abandon(self) -> None:
         """Throw away all samples written since the last :meth:`close`."""
-        self._staging.clear()
+        self.staging.clear()
 
-    def _blob(self, sample_id: str) -> Path:
-        return self._staging.folder / f"{sample_id}.bin"
+    def _rows(self, order: Sequence[str] | None) -> Iterator[Row]:
+        for row in self.staging.rows(order):
+            del row[_PIECES]
+            yield row
 
-    def _cut(self, rows: list[Row], pieces: dict[str, list[Any]]) -> list[list[Row]]:
-        """Cut rows into shards of at most ``max_shard_bytes`` image bytes, at least one row each."""
-        parts: list[list[Row]] = []
+    def _features(self, columns: Columns, order: Sequence[str] | None) -> datasets.Features:
+        first = next(self.staging.rows(order))
+        images = any(name == "t1_image" for name, _, _ in first[_PIECES])
+        return shard_features(map(columns.unify, self._rows(order)), int(first["dates"]), images=images)
+
+    def _cut(self, split: str, order: Sequence[str] | None) -> list[list[str]]:
+        """Cut the samples of a split into shards of at most ``max_shard_bytes`` image bytes, at least one each."""
+        parts: list[list[str]] = []
         filled = 0
-        for row in rows:
-            size = sum(length for _, _, length in pieces[row["image_name"]])
+        for row in self.staging.rows(order):
+            if row["split"] != split:
+                continue
+            size = sum(length for _, _, length in row[_PIECES])
             if not parts or filled + size > self.max_shard_bytes:
                 parts.append([])
                 filled = 0
-            parts[-1].append(row)
+            parts[-1].append(row["image_name"])
             filled += size
         return parts
 
-    def _load(self, row: Row, pieces: list[Any]) -> tuple[Row, int]:
+    def _load(self, row: Row, columns: Columns) -> tuple[Row, int]:
         """Return the full row of one parked sample, images included, and its size in bytes."""
-        with self._blob(row["image_name"]).open("rb") as file:
+        pieces = row.pop(_PIECES)
+        with (self.out / _blob(row["image_name"])).open("rb") as file:
             read = [(name, path, file.read(length)) for name, path, length in pieces]
         texts = {name: data.decode() for name, _, data in read if name in _TEXTS}
-        return fill_row(row, [piece for piece in read if piece[0] not in _TEXTS], texts)
+        return fill_row(columns.unify(row), [piece for piece in read if piece[0] not in _TEXTS], texts)
+
+
+def _blob(sample_id: str) -> str:
+    """Where an encoded sample waits, below the dataset folder."""
+    return f"{STAGING}/blobs/{sample_id}.bin"
+
+
+def _existing(out: Path, split: str) -> list[Path]:
+    """The shards of a split that are there, by number, whatever they say of how many they are."""
+    return sorted(out.glob(f"data/{split}-?????-of-?????.parquet"))
+
+
+def _check_columns(path: Path, features: datasets.Features) -> None:
+    import pyarrow.parquet as pq
+
+    there = pq.read_schema(path)
+    if there.remove_metadata() != features.arrow_schema.remove_metadata():
+        raise OutputError(
+            f"{path} has other columns than the new samples: nothing can be added to it",
+            "Make the dataset again with --mode overwrite, or another one",
+        )
 
 
 def _encode(sample: TimeSeries) -> list[Piece]:
@@ -248,7 +291,7 @@ def _first_values(rows: Iterable[Row]) -> Row:
 
 
 def _kind(value: Any) -> str:
-    """Return the name of the column type that holds ``value``; :func:`unify` made the columns uniform."""
+    """Return the name of the column type that holds ``value``; the writer made the columns uniform."""
     names = {bool: "bool", int: "int64", float: "float64", str: "string", dict: "record"}
     if isinstance(value, list):
         return f"{names.get(type(value[0]), 'string')} list"

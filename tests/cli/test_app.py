@@ -37,11 +37,14 @@ def test_generate_as_typed(xbd_tree, quick) -> None:
     assert {(row["dates"], row["height"], row["width"]) for row in rows} == {(4, 64, 64)}
     assert "8 samples from 8 scenes" in done.stderr
     assert f"Look at {output / 'preview.png'}" in done.stderr
-    # A second run finds the folder taken, and replaces it when told to.
-    again = run("generate", "--input", xbd_tree, *quick)
-    assert again.exit_code == 1
-    assert one_line(again.stderr) and "--overwrite" in again.stderr
-    assert again.stdout == ""
+    # A second run has nothing to do, and one with other settings replaces the first when told to.
+    again = run("generate", "--input", xbd_tree, "--steps", 3, "--res", 64, *quick)
+    assert (again.exit_code, again.stdout) == (0, f"{output}\n")
+    assert "Nothing to do: 8 samples are there" in again.stderr
+    other = run("generate", "--input", xbd_tree, "-q", *quick)
+    assert other.exit_code == 1
+    assert one_line(other.stderr) and "events.steps was 3, is 1" in other.stderr and "--mode overwrite" in other.stderr
+    assert other.stdout == ""
     replaced = run("generate", "--input", xbd_tree, "--overwrite", "--limit", 1, "--quiet", *quick)
     assert replaced.exit_code == 0
     assert len((output / "train" / "metadata.jsonl").read_text().splitlines()) == 1
@@ -59,6 +62,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
         "--seed", 9, "-m", model_file, "--scheduler", "ddim", "--inference-steps", 3, "--start", "noise",
         "--strength", 0.4, "--guidance-ratio", 0.5, "--extent", "full", "--unchanged", "exact", "--batch-size", 1,
         "--device", "cpu", "--dtype", "float32", "--threads", 1, "--format", "parquet", "--overwrite", "-q",
+        "--shard-size", 3, "--max-failed", "5%", "--time-budget", "1h30m", "--disk-budget", "1.5GB",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     recipe = json.loads((out / "manifest.json").read_text())["recipe"]
@@ -80,8 +84,10 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
             "model": str(model_file), "vae": None, "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,
             "guidance_ratio": 0.5, "guidance_scale": 1.0, "extent": "full", "unchanged": "exact",
         },
-        "output": {"path": str(out), "format": "parquet", "overwrite": True},
-        "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1, "workers": 1},
+        "output": {"path": str(out), "format": "parquet", "mode": "overwrite"},
+        "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1, "workers": 1,
+            "shard_size": 3, "max_failed": 0.05, "time_budget": 5400.0, "disk_budget": 1_500_000_000,
+        },
     }  # fmt: skip
     assert list((out / "data").iterdir())
 
@@ -173,7 +179,7 @@ def test_too_many_broken_scenes_end_with_three(pairs_tree, tmp_path, quick) -> N
     done = run("generate", "-i", pairs_tree, "-q", *names, *quick)
     assert done.exit_code == 3
     assert one_line(done.stderr) and "--max-skipped" in done.stderr
-    allowed = run("generate", "-i", pairs_tree, "--overwrite", "--max-skipped", "50%", *names, *quick)
+    allowed = run("generate", "-i", pairs_tree, "--mode", "overwrite", "--max-skipped", "50%", *names, *quick)
     assert allowed.exit_code == 0
     assert "1 scenes skipped, 1 of them broken" in allowed.stderr
 
@@ -279,8 +285,8 @@ def test_simulate_as_typed(xbd_tree, tmp_path) -> None:
     said = run("info", out).stdout
     assert "2, each of 3 dates: 2018, 2019-06, 2021" in said and "none, only masks" in said
     assert "model" not in said
-    again = run(*arguments, "-q")
-    assert again.exit_code == 1 and one_line(again.stderr) and "--overwrite" in again.stderr
+    assert "Nothing to do" in run(*arguments).stderr
+    assert run(*arguments, "-q").stderr == ""
     loud = run(*arguments, "--overwrite", "--json", "--limit", 1)
     assert json.loads(loud.stdout)["samples"] == 1
 

@@ -22,8 +22,8 @@ from changen_cli.core.yaml_files import dump_yaml, parse_yaml
 DEFAULT = build_recipe({"source": {"input": "in"}})
 
 COMMANDS: dict[Any, set[str]] = {
-    generate: {"dry_run", "quiet", "as_json"},
-    simulate: {"quiet", "as_json"},
+    generate: {"overwrite", "dry_run", "quiet", "as_json"},
+    simulate: {"overwrite", "quiet", "as_json"},
     preview: {"scene", "scene_id", "count", "sheet", "quiet", "as_json"},
 }
 """Commands that make a recipe, and the options that are their own."""
@@ -115,6 +115,7 @@ GIVEN: dict[str, Any] = {
     "variants": 2, "seed": 9, "model": "org/name", "vae": "org/vae", "scheduler": "ddim", "inference_steps": 3, "start": "noise",
     "strength": 0.4, "guidance_ratio": 0.5, "guidance_scale": 2.0, "extent": "full", "unchanged": "exact", "batch_size": 1,
     "device": "cpu", "dtype": "float32", "threads": 2, "workers": 3, "output": "there", "format": "parquet", "overwrite": True,
+    "mode": "extend", "shard_size": 4, "max_failed": "5%", "time_budget": "2h30m", "disk_budget": "200GB",
 }  # fmt: skip
 """A value of every option as the command line hands it on: not its default."""
 WITH = {

@@ -40,8 +40,9 @@ def test_fingerprint_follows_the_content(changed: dict[str, Any]) -> None:
     [
         {"source": {"input": "elsewhere"}},
         {"source": {"input": "in", "license": ("cc-by-4.0",)}},
-        {"output": {"path": "out", "overwrite": True}},
-        {"run": {"batch_size": 9, "device": "cpu", "threads": 2}},
+        {"output": {"path": "out", "mode": "overwrite"}},
+        {"source": {"input": "in", "max_skipped": 0.5}},
+        {"run": {"batch_size": 9, "device": "cpu", "threads": 2, "shard_size": 3, "time_budget": "2h"}},
         {"limit": 3},
         {"seed": 0},
         {"events": {"change_area": "2-10%", "negatives": "0%"}},

@@ -19,12 +19,12 @@ KINDS = {"zip": ".zip", "tar": ".tar", "gztar": ".tar.gz"}
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All that decides what a dataset holds."""
+    """All that a dataset holds; records of shards know when a file was changed."""
     left_out = ("manifest.json", "README.md", "preview.png")
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in left_out and not path.relative_to(folder).parts[0].startswith(".")
+        if path.is_file() and path.name not in left_out and path.relative_to(folder).parts[0] not in (".lock", "shards")
     }
 
 

@@ -179,7 +179,7 @@ def test_what_nobody_states_is_unknown(xbd_tree, tmp_path, make_recipe) -> None:
     assert (facts["license"], facts["license_known"], facts["images"]) == ("other", False, False)
     assert "source xbd: not stated" in facts["license_reason"]
     (xbd_tree / "changen-source.yaml").write_text("name: Flood\nlicense: [cc0-1.0]\nattribution: (c) me")
-    simulate_dataset(make_recipe(xbd_tree, output={"path": str(out), "overwrite": True}))
+    simulate_dataset(make_recipe(xbd_tree, output={"path": str(out), "mode": "overwrite"}))
     text = (out / "README.md").read_text()
     assert "license: cc0-1.0\n" in text and "| source: Flood | cc0-1.0 | (c) me |" in text
     assert manifest(out)["source"]["license"] == ["cc0-1.0"]

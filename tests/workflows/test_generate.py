@@ -123,7 +123,7 @@ def test_manifest_promises_and_completes(xbd_tree, tmp_path, make_recipe) -> Non
     assert {kind: sum(event["kind"] == kind for event in logged) for kind in kinds} == kinds
     shares = [share for row in rows(out) for share in row["changed_fraction"]]
     assert done["statistics"]["changed_share_mean"] == pytest.approx(np.mean(shares), abs=1e-4)
-    names = {"README.md", "classes.json", "checksums.sha256", "preview.png", "manifest.json", "train"}
+    names = {"README.md", "classes.json", "checksums.sha256", "preview.png", "manifest.json", "shards", "train"}
     assert names == {path.name for path in out.iterdir()}
     assert done["checksums"] == tree(out)["checksums.sha256"]
 
@@ -147,12 +147,12 @@ def test_batches_limits_and_readers_change_no_byte(pairs_tree, tmp_path, make_re
 @pytest.mark.parametrize("layout", ["folder", "parquet"])
 def test_the_same_recipe_twice_gives_the_same_bytes(layout, xbd_tree, tmp_path, make_recipe) -> None:
     """Everything, the manifest too, once the folder is the same."""
-    recipe = make_recipe(xbd_tree, output={"path": str(tmp_path / "out"), "format": layout, "overwrite": True})
+    recipe = make_recipe(xbd_tree, output={"path": str(tmp_path / "out"), "format": layout, "mode": "overwrite"})
     generate(recipe)
     first = tree(tmp_path / "out")
     generate(recipe)
     assert tree(tmp_path / "out") == first
-    assert len(first) == (24 if layout == "folder" else 6)
+    assert len(first) == (28 if layout == "folder" else 10)
 
 
 def test_seed_decides(xbd_tree, tmp_path, make_recipe) -> None:

@@ -41,10 +41,10 @@ def test_a_model_of_latents_is_refused(xbd_tree, tmp_path, make_recipe, tiny_rsd
 
 
 @pytest.mark.parametrize("there", ["file", "stranger", "manifest", "dataset"])
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_what_may_be_written_to(xbd_tree, tmp_path, make_recipe, there, overwrite) -> None:
+@pytest.mark.parametrize("mode", ["resume", "extend", "fail", "overwrite"])
+def test_what_may_be_written_to(xbd_tree, tmp_path, make_recipe, there, mode) -> None:
     out = tmp_path / "out"
-    recipe = make_recipe(xbd_tree, output={"path": str(out), "overwrite": overwrite}, limit=1)
+    recipe = make_recipe(xbd_tree, output={"path": str(out), "mode": mode}, limit=1)
     if there == "file":
         out.write_text("mine")
     elif there == "stranger":
@@ -59,7 +59,7 @@ def test_what_may_be_written_to(xbd_tree, tmp_path, make_recipe, there, overwrit
         generate(make_recipe(xbd_tree, output={"path": str(out)}, seed=5))
         (out / "notes.txt").write_text("mine")
     before = tree(out) if out.is_dir() else out.read_text()
-    if there == "dataset" and overwrite:
+    if there == "dataset" and mode == "overwrite":
         generate(recipe)
         assert len(rows(out)) == 1
         assert len(list((out / "train" / "images").iterdir())) == 2, "the earlier run's files are gone"
@@ -75,7 +75,7 @@ def test_what_may_be_written_to(xbd_tree, tmp_path, make_recipe, there, overwrit
 def test_the_output_never_holds_the_input(xbd_tree, make_recipe, where) -> None:
     before = tree(xbd_tree)
     with pytest.raises(OutputError, match="input folder"):
-        generate(make_recipe(xbd_tree, output={"path": str(xbd_tree / where), "overwrite": True}))
+        generate(make_recipe(xbd_tree, output={"path": str(xbd_tree / where), "mode": "overwrite"}))
     assert tree(xbd_tree) == before
 
 
@@ -107,9 +107,9 @@ def test_what_was_finished_is_kept(pairs_tree, tmp_path, make_recipe, error, sta
     files = {path.stem for path in (out / "train" / "images").iterdir()}
     assert files == {f"{row['image_name']}_t{t}" for row in listed for t in (0, 1)}
     assert not list(out.rglob(".partial*")) and not (out / ".staging").exists()
-    # An interrupted run may be replaced, and its finished samples are those of an unbroken one.
+    # It may be replaced, and its finished samples are those of an unbroken run.
     kept = tree(out / "train", leave_out=("metadata.jsonl",))
-    generate(recipe.model_copy(update={"output": recipe.output.model_copy(update={"overwrite": True})}))
+    generate(recipe.model_copy(update={"output": recipe.output.model_copy(update={"mode": "overwrite"})}))
     assert kept.items() <= tree(out / "train").items()
     assert manifest(out)["status"] == "complete"
 

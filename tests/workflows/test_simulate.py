@@ -66,7 +66,7 @@ def test_batches_and_workers_change_no_byte(pairs_tree, tmp_path, make_recipe) -
     (pairs_tree / "images" / "s1.png").write_bytes(b"broken")
     made, told = [], []
     for run in ({"batch_size": 1}, {"batch_size": 3, "workers": 2}):
-        output = {"path": str(tmp_path / "out"), "overwrite": True}
+        output = {"path": str(tmp_path / "out"), "mode": "overwrite"}
         recipe = make_recipe(pairs_tree, output=output, run=run, variants=3, source={"max_skipped": 1.0})
         assert simulate_dataset(recipe).samples == 6
         made.append(tree(tmp_path / "out", leave_out=("manifest.json",)))

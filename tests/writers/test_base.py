@@ -11,7 +11,9 @@ import pytest
 
 from changen_cli.core.errors import OutputError
 from changen_cli.writers import open_writer
-from changen_cli.writers.base import check_sample, crs_name, dump, event_row, metadata_row, unify
+from changen_cli.writers.base import check_sample, crs_name, event_row, metadata_row
+from changen_cli.writers.columns import unify
+from changen_cli.writers.staging import dump
 
 
 def test_event_row_names_classes_and_the_exemplar(make, schema):

@@ -174,10 +174,10 @@ def test_a_failure_midway_leaves_nothing_of_the_sample(make, schema, tmp_path, m
     writer.write(make(0))
     before = files(tmp_path)
 
-    def fail(sample_id, row, digests):
+    def fail(path, text):
         raise OSError("disk full")
 
-    monkeypatch.setattr(writer._staging, "put", fail)
+    monkeypatch.setattr("changen_cli.writers.staging.write_text", fail)
     with pytest.raises(OSError, match="disk full"):
         writer.write(make(1))
     assert files(tmp_path) == before and writer.finished() == {"scene0_v0"}

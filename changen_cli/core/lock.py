@@ -1,0 +1,174 @@
+"""One run per output folder: ``OUT/.lock``, held by the kernel, with a note of who holds it.
+
+The file is locked with ``flock``, which ends with the process however it dies: no lock survives ``kill -9``. Some
+network file systems keep such locks to one machine. The holder therefore touches the file while it lives, and a lock of
+another machine is respected until nobody has touched it for a while.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from changen_cli.core.errors import LockedError
+
+FILE_NAME = ".lock"
+BEAT_S = 20.0
+STALE_S = 6 * BEAT_S
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock.
+
+    Attributes:
+        pid: The process.
+        host: Its machine.
+        started: When it took the lock, seconds since the epoch.
+        ticks: When the process began, in the kernel's ticks since boot: tells it from a later one with its number.
+            0 where the system does not say.
+    """
+
+    pid: int
+    host: str
+    started: float
+    ticks: int
+
+    def __str__(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.started))
+        return f"process {self.pid} on {self.host}, since {since}"
+
+
+class OutputLock:
+    """The lock of one output folder; a context manager. The folder is made, and removed again if nothing came of it.
+
+    Args:
+        folder: The output folder.
+
+    Raises:
+        LockedError: Another run that lives holds it.
+        OutputError: The folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE_NAME
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = _take(self._path)
+        self._stop = threading.Event()
+        holder = Holder(os.getpid(), socket.gethostname(), round(time.time(), 1), _ticks(os.getpid()))
+        self._file.truncate(0)
+        self._file.write(json.dumps(asdict(holder)))
+        self._file.flush()
+        threading.Thread(target=self._beat, name="lock", daemon=True).start()
+
+    def __enter__(self) -> OutputLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the folder free."""
+        self._stop.set()
+        # Removed while it is held: who waits for it sees that its file is no longer the one of that name.
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+        if self._path.parent.is_dir() and not any(self._path.parent.iterdir()):
+            self._path.parent.rmdir()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            try:
+                os.utime(self._file.fileno())
+            except (OSError, ValueError):
+                return
+
+
+def read_holder(folder: Path) -> Holder | None:
+    """Who holds the lock of a folder, as far as can be told without taking it; None when nobody who lives does."""
+    path = folder / FILE_NAME
+    holder = _read(path)
+    return holder if holder is not None and _lives(path, holder) else None
+
+
+def _take(path: Path) -> IO[str]:
+    """Open and lock the file of that name, whatever happens to it meanwhile."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            holder = _read(path)
+            if not _flock(file) or (
+                holder is not None and holder.host != socket.gethostname() and _lives(path, holder)
+            ):
+                raise LockedError(
+                    f"{path.parent} is being written by {holder or 'another run'}",
+                    "Wait for it, end it, or choose another --output",
+                )
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # the run before removed it between our opening and locking it
+
+
+def _flock(file: IO[str]) -> bool:
+    """Lock an open file; False when another process holds it. Without ``flock`` the note alone decides."""
+    try:
+        import fcntl
+    except ImportError:
+        fcntl = None  # type: ignore[assignment]
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks
+    path = Path(file.name)
+    holder = _read(path)
+    return holder is None or not _lives(path, holder)
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _lives(path: Path, holder: Holder) -> bool:
+    """Whether the holder's process is there; on another machine, whether it touched the file lately."""
+    if holder.host == socket.gethostname():
+        try:
+            os.kill(holder.pid, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            pass  # another user's
+        return holder.ticks == _ticks(holder.pid)
+    try:
+        return time.time() - path.stat().st_mtime < STALE_S
+    except OSError:
+        return False
+
+
+def _ticks(pid: int) -> int:
+    """When a process began; 0 where the system does not say."""
+    try:
+        # The name in parentheses may hold spaces and parentheses itself.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0

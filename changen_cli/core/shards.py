@@ -1,0 +1,119 @@
+"""Records of shards: what is finished, and what it was made of. A shard is done when its record is there.
+
+    OUT/shards/00012.jsonl   one line per sample: its row, the hashes of its files, figures for the statistics
+    OUT/shards/00012.json    the record, written last and by rename
+
+Numbers only tell records apart. What is left to do follows from the images and samples they name, so shards of any
+size, made in any order, add up to the same dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from changen_cli.core.files import write_text
+
+FOLDER = "shards"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SkipRecord(_Record):
+    """Why an image, or a tile of it, was not used."""
+
+    reason: str
+    failed: bool
+
+
+class ImageRecord(_Record):
+    """A source image as a shard used it.
+
+    Attributes:
+        size: Bytes of the image and its label.
+        mtime_ns: When the later of the two was changed.
+        sha256: Hash of both; empty where it was not opened.
+        complete: Whether it was gone through to its end and none of its samples failed.
+        scenes: What reading gave, as the manifest lists it.
+        skipped: What of it was not used.
+    """
+
+    size: int = 0
+    mtime_ns: int = 0
+    sha256: str = ""
+    complete: bool = False
+    scenes: list[dict[str, Any]] = Field(default_factory=list)
+    skipped: list[SkipRecord] = Field(default_factory=list)
+
+
+class ShardRecord(_Record):
+    """What a shard gave.
+
+    Attributes:
+        number: Its number.
+        counts: Samples, failed samples, and skips.
+        variants: Samples asked for per scene.
+        images: Images gone through, by path below the input folder.
+        samples: Ids of the samples made.
+        failed: Id → reason of the samples that could not be made.
+        bytes: Size of the samples' files.
+        rows: SHA-256 of the lines beside the record.
+    """
+
+    number: int
+    counts: dict[str, int]
+    variants: int
+    images: dict[str, ImageRecord]
+    samples: list[str]
+    failed: dict[str, str] = Field(default_factory=dict)
+    bytes: int = 0
+    rows: str = ""
+
+    def save(self, out: Path) -> None:
+        """Write the record; from here on the shard is done."""
+        write_text(record_path(out, self.number), self.model_dump_json() + "\n")
+
+
+def record_path(out: Path, number: int) -> Path:
+    """Where the record of a shard lies."""
+    return out / FOLDER / f"{number:05d}.json"
+
+
+def rows_path(out: Path, number: int) -> Path:
+    """Where the rows of a shard lie."""
+    return out / FOLDER / f"{number:05d}.jsonl"
+
+
+def read_shards(out: Path) -> Iterator[ShardRecord]:
+    """Yield all records of a dataset by number; those that cannot be read, or lack their rows, are left out."""
+    for number in _numbers(out, ".json"):
+        try:
+            record = ShardRecord.model_validate_json(record_path(out, number).read_bytes())
+        except (ValidationError, OSError):
+            continue
+        if record.number == number and rows_path(out, number).is_file():
+            yield record
+
+
+def remove_others(out: Path, kept: set[int]) -> list[int]:
+    """Remove the files of all shards but those kept; returns the numbers of records that were there."""
+    records = [number for number in _numbers(out, ".json") if number not in kept]
+    for number in {*records, *_numbers(out, ".jsonl")} - kept:
+        record_path(out, number).unlink(missing_ok=True)
+        rows_path(out, number).unlink(missing_ok=True)
+    for partial in (out / FOLDER).glob(".partial-*"):
+        partial.unlink()
+    return records
+
+
+def _numbers(out: Path, suffix: str) -> list[int]:
+    folder = out / FOLDER
+    if not folder.is_dir():
+        return []
+    names = (path.name.removesuffix(suffix) for path in folder.iterdir() if path.name.endswith(suffix))
+    return sorted(int(name) for name in names if name.isdecimal())

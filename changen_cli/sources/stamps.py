@@ -1,0 +1,57 @@
+"""Whether a source file is still the one it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from changen_cli.sources.candidates import Candidate
+
+
+class Stamp(NamedTuple):
+    """An image with its label, as it was when it was read.
+
+    Attributes:
+        size: Bytes of both.
+        mtime_ns: When the later of the two was changed.
+        sha256: Hash of both, one after the other; empty where nobody looked inside.
+    """
+
+    size: int
+    mtime_ns: int
+    sha256: str = ""
+
+
+def look(candidate: Candidate) -> Stamp:
+    """Size and time of an image and its label; zeros where a file is not there."""
+    found = [path.stat() for path in _files(candidate) if path.is_file()]
+    return Stamp(sum(stat.st_size for stat in found), max((stat.st_mtime_ns for stat in found), default=0))
+
+
+def stamp(candidate: Candidate) -> Stamp:
+    """Size, time and hash of an image and its label. What cannot be read is left out: reading it tells why."""
+    seen, digest = look(candidate), hashlib.sha256()
+    for path in _files(candidate):
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError:
+            continue
+    return seen._replace(sha256=digest.hexdigest())
+
+
+def is_same(candidate: Candidate, before: Stamp) -> bool:
+    """Whether an image and its label are those of before; they are only read where size or time differ."""
+    seen = look(candidate)
+    if seen[:2] == before[:2]:
+        return True
+    return bool(before.sha256) and seen.size == before.size and stamp(candidate).sha256 == before.sha256
+
+
+def _files(candidate: Candidate) -> Iterator[Path]:
+    yield candidate.path
+    if candidate.label is not None:
+        yield candidate.label

@@ -1,0 +1,223 @@
+"""``OUT/.staging``: what a run has finished and no shard holds yet. A sample is there as a whole or not at all.
+
+The files of a sample are written to ``.staging/new``. Then its row is put beside, by rename: from here on the sample
+counts. Then its files are moved to their places. Whoever opens the folder after a kill or a power cut moves the files
+of rows that are there and drops all others, so that nothing half-written is ever left among the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from changen_cli.core.errors import OutputError
+from changen_cli.core.files import atomic_path, sha256, write_text
+from changen_cli.core.shards import read_shards, record_path, rows_path
+from changen_cli.core.types import TimeSeries
+
+Row = dict[str, Any]
+
+STAGING = ".staging"
+_DIGESTS, _NOTE = "_sha256", "_note"
+
+
+class Staging:
+    """Rows of finished samples: those of sealed shards, and one small file for each of the others.
+
+    Args:
+        out: The dataset folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out / STAGING
+        self._new = self.folder / "new"
+        self._dates: int | None = None
+        self._size = 0
+        self._index: dict[str, tuple[Path, int]] | None = None
+        self._recover()
+
+    def check_dates(self, sample: TimeSeries) -> None:
+        """Raise OutputError when ``sample`` has another number of dates than the others of this dataset."""
+        if self._dates is None:
+            first = next(iter(self.rows(None)), None)
+            self._dates = len(sample.masks) if first is None else int(first["dates"])
+        if len(sample.masks) != self._dates:
+            raise OutputError(
+                f"sample {sample.id} has {len(sample.masks)} dates, the others have {self._dates}",
+                "Write series of different lengths to different folders",
+            )
+
+    def put(self, sample_id: str, row: Row, files: Mapping[str, bytes], note: Mapping[str, Any] | None = None) -> None:
+        """Store one sample.
+
+        Args:
+            sample_id: Its id.
+            row: Its row.
+            files: Its files by their path below the dataset folder, with ``/``.
+            note: Figures that go with it.
+        """
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        try:
+            for name, data in files.items():
+                path = self._new / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            write_text(self._parked(sample_id), dump(row | {_DIGESTS: digests, _NOTE: dict(note or {})}) + "\n")
+        except BaseException:
+            if not self._parked(sample_id).is_file():
+                shutil.rmtree(self._new, ignore_errors=True)
+            raise
+        self._move(digests)
+        self._size += sum(map(len, files.values()))
+        if self._index is not None:
+            self._index[sample_id] = (self._parked(sample_id), 0)
+
+    def seal(self, number: int) -> tuple[list[str], int, str]:
+        """Gather all parked rows in the lines of a shard; they stay parked until :meth:`forget`.
+
+        Returns:
+            Ids of the samples, the size of their files in bytes, and the SHA-256 of the lines.
+        """
+        ids = sorted(self.parked())
+        path = rows_path(self.out, number)
+        with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(self._parked(sample_id).read_text(encoding="utf-8") for sample_id in ids)
+        size, self._size = self._size, 0
+        return ids, size, sha256(path)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Remove parked rows: a shard holds them."""
+        self._index = None
+        for sample_id in ids:
+            self._parked(sample_id).unlink(missing_ok=True)
+
+    def parked(self) -> list[str]:
+        """Ids of the samples that no shard holds."""
+        if not self.folder.is_dir():
+            return []
+        return [p.name[:-5] for p in self.folder.iterdir() if p.suffix == ".json" and p.name[0] != "."]
+
+    def drop(self) -> None:
+        """Remove what no shard holds: samples of a run that was killed, with their files."""
+        sealed = {sample_id for record in read_shards(self.out) for sample_id in record.samples}
+        parked = self.parked()
+        for sample_id in {*parked} - sealed:
+            for name in json.loads(self._parked(sample_id).read_text(encoding="utf-8"))[_DIGESTS]:
+                (self.out / name).unlink(missing_ok=True)
+        self.forget(parked)
+        self._size = 0
+
+    def ids(self) -> frozenset[str]:
+        """Ids of all samples, in shards or parked."""
+        return frozenset(self._places())
+
+    def rows(self, order: Iterable[str] | None) -> Iterator[Row]:
+        """Yield the rows in ``order``, or sorted by id, without digests and notes.
+
+        Raises:
+            OutputError: An id of ``order`` has no row.
+        """
+        for entry in self._entries(order):
+            del entry[_DIGESTS], entry[_NOTE]
+            yield entry
+
+    def digests(self, order: Iterable[str] | None) -> Iterator[tuple[str, str]]:
+        """Yield path and SHA-256 of all files of the samples, one sample after the other."""
+        for entry in self._entries(order):
+            yield from entry[_DIGESTS].items()
+
+    def notes(self) -> Iterator[Row]:
+        """Yield the notes of all samples, sorted by id."""
+        for entry in self._entries(None):
+            yield entry[_NOTE]
+
+    def clear(self) -> None:
+        """Remove the staging folder; sealed shards stay."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._dates = self._index = None
+
+    def _entries(self, order: Iterable[str] | None) -> Iterator[Row]:
+        places = self._places()
+        wanted = sorted(places) if order is None else list(order)
+        if missing := [i for i in wanted if i not in places]:
+            raise OutputError(f"{len(missing)} samples were never written, e.g. {missing[0]}", "Run again to make them")
+        opened, file = None, None
+        try:
+            for sample_id in wanted:
+                path, offset = places[sample_id]
+                if file is None or path != opened:
+                    if file is not None:
+                        file.close()
+                    opened, file = path, path.open("rb")
+                file.seek(offset)
+                entry: Row = json.loads(file.readline())
+                yield entry
+        finally:
+            if file is not None:
+                file.close()
+
+    def _places(self) -> dict[str, tuple[Path, int]]:
+        """Id → file and offset of its line. What lies in a shard counts, and of two shards the later one."""
+        if self._index is None:
+            places = {sample_id: (self._parked(sample_id), 0) for sample_id in self.parked()}
+            for record in read_shards(self.out):
+                path = rows_path(self.out, record.number)
+                offsets, at, digest = [], 0, hashlib.sha256()
+                with path.open("rb") as file:
+                    for line in file:
+                        offsets.append(at)
+                        at += len(line)
+                        digest.update(line)
+                if digest.hexdigest() != record.rows or len(offsets) != len(record.samples):
+                    record_path(self.out, record.number).unlink()
+                    raise OutputError(
+                        f"{path} is not what was written: its shard no longer counts",
+                        "Run the same command again, which makes it anew",
+                    )
+                places |= {name: (path, offset) for name, offset in zip(record.samples, offsets, strict=True)}
+            self._index = places
+        return self._index
+
+    def _parked(self, sample_id: str) -> Path:
+        return self.folder / f"{sample_id}.json"
+
+    def _move(self, names: Iterable[str]) -> None:
+        """Move files to their places; those that are no longer here are there."""
+        for name in names:
+            source, target = self._new / name, self.out / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                source.replace(target)
+            except FileNotFoundError:
+                if not target.is_file():
+                    raise
+
+    def _recover(self) -> None:
+        """Finish what was begun, drop what was not finished."""
+        if not self.folder.is_dir():
+            return
+        for partial in self.folder.glob(".partial-*"):
+            partial.unlink()
+        for sample_id in self.parked() if self._new.is_dir() else ():
+            entry = json.loads(self._parked(sample_id).read_text(encoding="utf-8"))
+            self._move(name for name in entry[_DIGESTS] if (self._new / name).is_file())
+        shutil.rmtree(self._new, ignore_errors=True)
+        self._size = sum(
+            (self.out / name).stat().st_size
+            for sample_id in self.parked()
+            for name in json.loads(self._parked(sample_id).read_text(encoding="utf-8"))[_DIGESTS]
+        )
+
+
+def dump(value: Any) -> str:
+    """Return compact JSON on one line; refuses NaN and infinity, which JSON does not have."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
