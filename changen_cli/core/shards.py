@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from changen_cli.core.files import write_text
+from changen_cli.core.untrusted import read_text
 
 FOLDER = "shards"
 
@@ -93,8 +94,8 @@ def read_shards(out: Path) -> Iterator[ShardRecord]:
     """Yield all records of a dataset by number; those that cannot be read, or lack their rows, are left out."""
     for number in _numbers(out, ".json"):
         try:
-            record = ShardRecord.model_validate_json(record_path(out, number).read_bytes())
-        except (ValidationError, OSError):
+            record = ShardRecord.model_validate_json(read_text(record_path(out, number)))
+        except (ValueError, OSError):
             continue
         if record.number == number and rows_path(out, number).is_file():
             yield record

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from changen_cli.core.errors import OutputError, UsageError
+from changen_cli.core.links import refuse_links
 from changen_cli.core.types import BoolArray, ClassSchema, Int32Array, UInt8Array
 from changen_cli.core.untrusted import inside, read_json, read_text, relative_name
 from changen_cli.exports.cards import read_front
@@ -306,10 +307,11 @@ def open_master(root: Path) -> Master:
 
     Raises:
         UsageError: There is no such folder, or no dataset in it, or its run has not ended.
-        OutputError: Its manifest or class table cannot be read.
+        OutputError: Its manifest or class table cannot be read, or a link leads out of it.
     """
     if not root.is_dir():
         raise UsageError(f"{root} is no folder", "Name a dataset made by changen generate or simulate")
+    refuse_links(root)
     manifest, classes = _json(root / "manifest.json"), _json(root / "classes.json")
     if manifest.get("status") not in ("complete", "interrupted"):
         raise UsageError(

@@ -198,9 +198,9 @@ def _open_gdal(path: Path, *, beside: bool = False) -> Iterator[Any]:
 
     Args:
         path: The file.
-        beside: Whether to look for a georeference in the files beside it. Pixels are never read from what was opened so:
-            GDAL would open a mask beside it with any of its formats, and some of these lead to other files, and to
-            addresses on the network.
+        beside: Whether to look for a georeference in the files beside it. Pixels are never read from what was opened
+            so: GDAL would open a mask beside it with any of its formats, and some of these lead to other files, and
+            to addresses on the network.
     """
     # The driver is fixed for the same reason. It follows the content, as map tiles are often PNGs called .tif, with
     # their georeference in .tif.aux.xml.

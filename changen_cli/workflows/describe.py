@@ -12,12 +12,14 @@ import numpy as np
 
 from changen_cli.core.licences import Licence, dataset_licence
 from changen_cli.core.manifest import Manifest, read_manifest
+from changen_cli.core.untrusted import read_json
 from changen_cli.exports.master import Master, open_master
 from changen_cli.exports.reading import Row
 from changen_cli.writers.card_front import dataset_info
 from changen_cli.writers.card_tables import AREA_EDGES_PX
 
 EVALUATION = "evaluation.json"
+_EVALUATION_BYTES = 1 << 20
 """Quality figures beside the dataset, a flat JSON object; whoever evaluates writes it."""
 
 _FILE_KEYS = ("_file_name", "_file_names")
@@ -247,7 +249,7 @@ def _origins(manifest: Manifest) -> list[dict[str, str]]:
 def _evaluation(root: Path) -> dict[str, Any]:
     """The figures of ``evaluation.json``; empty without one."""
     try:
-        found = json.loads((root / EVALUATION).read_text(encoding="utf-8"))
+        found = read_json(root / EVALUATION, _EVALUATION_BYTES)
     except (OSError, ValueError):
         return {}
     if not isinstance(found, dict):

@@ -97,7 +97,7 @@ def test_files_beside_an_image_lead_nowhere(tmp_path: Path, kind: str, address: 
         (tmp_path / f"{kind}{suffix}").write_text(service.format(suffix))
     (tmp_path / f"{kind}.aux.xml").write_text(
         f'<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">/vsicurl/{address}/overview</MDI></Metadata>'
-        '<SRS>EPSG:32633</SRS><GeoTransform>5e5,0.5,0,5.2e6,0,-0.5</GeoTransform></PAMDataset>'
+        "<SRS>EPSG:32633</SRS><GeoTransform>5e5,0.5,0,5.2e6,0,-0.5</GeoTransform></PAMDataset>"
     )
     found = read_image(path)
     assert found.nodata is None and found.gsd_m == pytest.approx(0.5, rel=1e-2)
