@@ -42,10 +42,16 @@ def _links(out: Path) -> Iterator[Path]:
         if entry.is_symlink():
             yield Path(entry.path)
         elif entry.is_dir():
-            with os.scandir(entry.path) as inner:
-                yield from (Path(item.path) for item in inner if item.is_symlink())
-    for folder, folders, _ in os.walk(out / ".staging" / "new"):
-        yield from (path for name in folders if (path := Path(folder, name)).is_symlink())
+            yield from _below(Path(entry.path), deep=entry.name == ".staging")
+
+
+def _below(folder: Path, *, deep: bool) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry.path)
+            elif deep and entry.is_dir():
+                yield from _below(Path(entry.path), deep=True)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
