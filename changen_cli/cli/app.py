@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +26,7 @@ from changen_cli.cli import (
 )
 from changen_cli.cli.common import result, say
 from changen_cli.core.errors import ChangenError
+from changen_cli.core.secrets import masked
 from changen_cli.core.signals import Terminated
 
 
@@ -99,5 +102,9 @@ app.add_typer(transitions.app, name="transitions")
 
 
 def main() -> None:
-    """Entry point of the ``changen`` command."""
-    app()
+    """Entry point of the ``changen`` command. What nobody expected ends with a traceback, without tokens."""
+    try:
+        app()
+    except Exception:
+        say(masked(traceback.format_exc()).rstrip())
+        sys.exit(1)
