@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from changen_cli.core.files import write_text
 from changen_cli.core.untrusted import read_text
@@ -50,6 +50,16 @@ class ImageRecord(_Record):
     complete: bool = False
     scenes: list[dict[str, Any]] = Field(default_factory=list)
     skipped: list[SkipRecord] = Field(default_factory=list)
+
+    @field_validator("scenes")
+    @classmethod
+    def _told(cls, scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for scene in scenes:
+            fit = scene["notes"].get("georeference", {}) if isinstance(scene.get("notes"), dict) else None
+            residual = fit.get("rms_m") if isinstance(fit, dict) else ""
+            if not isinstance(scene.get("id"), str) or not isinstance(residual, float | int | None):
+                raise ValueError("no scene of a manifest")
+        return scenes
 
 
 class ShardRecord(_Record):

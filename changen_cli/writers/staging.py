@@ -234,6 +234,7 @@ class Staging:
             (self.out / name).stat().st_size
             for sample_id in self.parked()
             for name in self._read_parked(sample_id)[_DIGESTS]
+            if (self.out / name).is_file()
         )
 
 
@@ -254,8 +255,8 @@ def _entry(line: bytes, path: Path) -> Row:
     """
     try:
         entry: Row = parse_json(line.decode("utf-8"))
-        names = [relative_name(name) for name in entry[_DIGESTS]]
-        plain = all(map(is_plain_name, (entry["image_name"], entry["split"])))
+        names = [relative_name(name) for name, digest in entry[_DIGESTS].items() if isinstance(digest, str)]
+        plain = len(names) == len(entry[_DIGESTS]) and all(map(is_plain_name, (entry["image_name"], entry["split"])))
         fits = plain and type(entry["dates"]) is int and isinstance(entry[_NOTE], dict)
     except (ValueError, KeyError, TypeError, AttributeError):
         fits, names = False, []
