@@ -10,30 +10,32 @@ size, made in any order, add up to the same dataset.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from changen_cli.core.files import write_text
-from changen_cli.core.untrusted import read_text
+from changen_cli.core.untrusted import read_bytes
 
 FOLDER = "shards"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+_EXACT = ConfigDict(extra="forbid")
 
 
-class SkipRecord(_Record):
+@dataclass(slots=True)
+class SkipRecord:
     """Why an image, or a tile of it, was not used."""
 
     reason: str
     failed: bool
 
 
-class ImageRecord(_Record):
-    """A source image as a shard used it.
+@dataclass(slots=True)
+class ImageRecord:
+    """A source image as a shard used it. No pydantic model: there are very many of them.
 
     Attributes:
         size: Bytes of the image and its label.
@@ -48,21 +50,15 @@ class ImageRecord(_Record):
     mtime_ns: int = 0
     sha256: str = ""
     complete: bool = False
-    scenes: list[dict[str, Any]] = Field(default_factory=list)
-    skipped: list[SkipRecord] = Field(default_factory=list)
-
-    @field_validator("scenes")
-    @classmethod
-    def _told(cls, scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        for scene in scenes:
-            fit = scene["notes"].get("georeference", {}) if isinstance(scene.get("notes"), dict) else None
-            residual = fit.get("rms_m") if isinstance(fit, dict) else ""
-            if not isinstance(scene.get("id"), str) or not isinstance(residual, float | int | None):
-                raise ValueError("no scene of a manifest")
-        return scenes
+    scenes: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[SkipRecord] = field(default_factory=list)
 
 
-class ShardRecord(_Record):
+for _kind in (SkipRecord, ImageRecord):
+    setattr(_kind, "__pydantic_config__", _EXACT)  # noqa: B010 no field of theirs
+
+
+class ShardRecord(BaseModel):
     """What a shard gave.
 
     Attributes:
@@ -75,6 +71,8 @@ class ShardRecord(_Record):
         bytes: Size of the samples' files.
         rows: SHA-256 of the lines beside the record.
     """
+
+    model_config = _EXACT
 
     number: int
     counts: dict[str, int]
@@ -111,7 +109,7 @@ def read_shards(out: Path) -> Iterator[ShardRecord]:
 def read_shard(out: Path, number: int) -> ShardRecord | None:
     """The record of a shard; None where it is not there, cannot be read, or lacks its rows."""
     try:
-        record = ShardRecord.model_validate_json(read_text(record_path(out, number)))
+        record = ShardRecord.model_validate_json(read_bytes(record_path(out, number)))
     except (ValueError, OSError):
         return None
     return record if record.number == number and rows_path(out, number).is_file() else None

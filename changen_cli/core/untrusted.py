@@ -19,6 +19,7 @@ JSON_BYTES = 1 << 28
 LINE_BYTES = 1 << 24
 """One row of a table."""
 _MAX_NAME, _MAX_PATH = 200, 2000
+_BLOCK = 1 << 20
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _PLAIN_PATH = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
@@ -30,14 +31,35 @@ def open_regular(path: Path) -> IO[bytes]:
         ValueError: It is something else.
         OSError: It cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    return os.fdopen(_descriptor(path), "rb")
+
+
+def _descriptor(path: Path) -> int:
+    found = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(found).st_mode):
+        return found
+    os.close(found)
+    raise ValueError("is no file but a folder, a pipe or a device")
+
+
+def read_bytes(path: Path, limit: int = JSON_BYTES) -> bytes:
+    """Read a file of at most ``limit`` bytes.
+
+    Raises:
+        ValueError: It is larger, or no file.
+        OSError: It cannot be read.
+    """
+    descriptor = _descriptor(path)
     try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return os.fdopen(descriptor, "rb")
-        raise ValueError("is no file but a folder, a pipe or a device")
-    except BaseException:
+        parts, left = [], limit + 1
+        while left and (part := os.read(descriptor, min(left, _BLOCK))):
+            parts.append(part)
+            left -= len(part)
+    finally:
         os.close(descriptor)
-        raise
+    if not left:
+        raise ValueError(f"is larger than {limit / 1e6:.0f} MB, and not read")
+    return b"".join(parts)
 
 
 def read_text(path: Path, limit: int = JSON_BYTES, errors: str = "strict") -> str:
@@ -52,11 +74,7 @@ def read_text(path: Path, limit: int = JSON_BYTES, errors: str = "strict") -> st
         ValueError: It is larger, no UTF-8, or no file.
         OSError: It cannot be read.
     """
-    with open_regular(path) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"is larger than {limit / 1e6:.0f} MB, and not read")
-    return data.decode("utf-8", errors)
+    return read_bytes(path, limit).decode("utf-8", errors)
 
 
 def read_lines(path: Path, limit: int = LINE_BYTES, errors: str = "strict") -> Iterator[str]:

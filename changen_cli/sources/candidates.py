@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from changen_cli.core.types import Skip
 from changen_cli.sources.walk import (
@@ -27,11 +26,11 @@ Layout = Literal["xbd", "pairs", "images"]
 """How an input folder is laid out."""
 
 _PRE = "_pre_disaster"
+_SHOWN_FOLDERS = 4
 _XBD_LABELS = (("labels", "{}.json"), ("targets", "{}_target.png"), ("masks", "{}.png"), ("masks", "{}.tif"))
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An image file that may become a scene. Folders hold many: what is not asked for is not made.
 
     Attributes:
@@ -120,6 +119,25 @@ def _count(root: Path, folder: Folder, layout: Layout) -> int:
     return sum(1 for _ in folder.images())
 
 
+def find_places(root: Path, layout: Layout) -> tuple[list[str], list[str]]:
+    """The first folders that hold images, as they are shown, and what those with their labels are called."""
+    places: list[str] = []
+    labels: list[str] = []
+    for folder in walk(root):
+        if not any(isinstance(item, Candidate) for item in folder_candidates(root, folder, layout)):
+            continue
+        place = "/".join(folder.parts[:-1] if layout == "xbd" else folder.parts)
+        if layout == "xbd":
+            labels += [name for name in ("labels", "targets", "masks") if (folder.path.parent / name).is_dir()][:1]
+        elif layout == "pairs":
+            labels += [path.name for path in pair_folders(root, folder)][:1]
+        places.append(f"{place}/" if place else "./")
+        if len(places) > _SHOWN_FOLDERS:
+            places[-1] = "…"
+            break
+    return places, labels
+
+
 def folder_candidates(root: Path, folder: Folder, layout: Layout) -> Iterator[Candidate | Skip]:
     """Yield the candidates of one folder only."""
     if layout == "xbd":
@@ -194,8 +212,9 @@ class Names:
     """
 
     def __init__(self, names: Iterable[str], suffixes: tuple[str, ...]) -> None:
-        self._names = {name for name in names if name.lower().endswith(suffixes)}
-        self._suffixes = sorted({os.path.splitext(name)[1] for name in self._names})
+        self._names = set(names)
+        there = {name[name.rfind(".") :] for name in self._names}
+        self._suffixes = sorted(suffix for suffix in there if suffix.lower() in suffixes)
 
     def first(self, stem: str) -> str:
         """The first name, in their order, that has a stem; empty where none has."""

@@ -22,9 +22,9 @@ from changen_cli.sources.candidates import (
     Layout,
     count_candidates,
     find_candidates,
+    find_places,
     folder_candidates,
     is_xbd_folder,
-    pair_folders,
 )
 from changen_cli.sources.walk import (
     IMAGE_SUFFIXES,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout", "Source", "detect_layout", "open_source"]
 
-_SHOWN_FOLDERS = 4
 _PEEKED = 8
 """So many files are tried to check options against the first readable one."""
 _DECIDING = 64
@@ -90,6 +89,7 @@ class Source:
         self._res = res
         self._upsample = upsample
         self._bands = bands
+        self._places: tuple[list[str], list[str]] | None = None
 
     def __iter__(self) -> Iterator[Scene | Skip]:
         return self.scenes_of(self.candidates())
@@ -151,22 +151,9 @@ class Source:
 
     def describe(self) -> str:
         """Say in one line what is read from where."""
-        places: list[str] = []
-        labels: list[str] = []
-        for folder in walk(self.root):
-            if not any(isinstance(item, Candidate) for item in folder_candidates(self.root, folder, self.layout)):
-                continue
-            if self.layout == "xbd":
-                place = "/".join(folder.parts[:-1])
-                labels += [n for n in ("labels", "targets", "masks") if (folder.path.parent / n).is_dir()][:1]
-            else:
-                place = "/".join(folder.parts)
-            if self.layout == "pairs":
-                labels += [path.name for path in pair_folders(self.root, folder)][:1]
-            places.append(f"{place}/" if place else "./")
-            if len(places) > _SHOWN_FOLDERS:
-                places[-1] = "…"
-                break
+        if self._places is None:
+            self._places = find_places(self.root, self.layout)
+        places, labels = self._places
         where, kinds = ", ".join(places), ", ".join(f"{name}/" for name in dict.fromkeys(labels))
         if self.layout == "xbd":
             kinds = kinds.replace("labels/", "labels/*.json").replace("targets/", "targets/*_target.png")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -20,6 +22,7 @@ _MASK_FOLDER = re.compile(
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _TILE_ENDING = re.compile(r"_r\d{5,}_c\d{5,}$")
 _MAX_ID = 150
+_SETTLED_NS = 2 * 10**9
 _MANIFEST_HEAD_BYTES = 65_536
 _MANIFEST_KEYS = (re.compile(rb'"fingerprint"\s*:'), re.compile(rb'"recipe"\s*:'))
 BAD_NAME = "its name is not valid UTF-8: rename it"
@@ -98,9 +101,24 @@ def is_changen_output(path: Path) -> bool:
 def list_folder(path: Path) -> tuple[list[str], list[str]]:
     """Return the sorted names of a directory's files and of its subfolders, hidden ones left out.
 
+    A run asks for the same few folders several times. What was listed is kept as long as their time does not change;
+    one that changed just now may do so again without another time.
+
     Raises:
         OSError: It cannot be listed.
     """
+    status = os.stat(path)
+    if time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
+        return _list(path)
+    return _listed(os.fspath(path), status.st_dev, status.st_ino, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _listed(path: str, device: int, inode: int, mtime_ns: int) -> tuple[list[str], list[str]]:
+    return _list(path)
+
+
+def _list(path: str | Path) -> tuple[list[str], list[str]]:
     files, folders = [], []
     with os.scandir(path) as entries:
         for entry in entries:

@@ -12,7 +12,7 @@ from changen_cli.core.manifest import Closed, Manifest, Status
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.shards import FOLDER, ShardRecord, read_shards
 from changen_cli.core.types import ClassSchema
-from changen_cli.workflows.ledger import Ledger
+from changen_cli.workflows.ledger import Account, Ledger
 from changen_cli.workflows.resume import Past
 from changen_cli.workflows.setup import clear_output
 
@@ -56,7 +56,7 @@ class Dataset:
         drawn_by = manifest.model.id if manifest.model else "exemplars only" if manifest.images else "masks only"
         self.title = f"{Path(recipe.source.input).resolve().name}: {drawn_by}"
         records = past.records if past else []
-        self.before = Ledger(records)
+        self.before = past.account if past else Account(0, 0, 0)
         self.next_number = max((record.number for record in records), default=-1) + 1
 
     def give_up(self) -> None:

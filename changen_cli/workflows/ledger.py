@@ -5,9 +5,9 @@ from __future__ import annotations
 import reprlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import fsum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from changen_cli.core.errors import OutputError
 from changen_cli.core.manifest import Manifest, ModelRecord
@@ -107,6 +107,33 @@ def sample_note(sample: TimeSeries) -> dict[str, Any]:
     }
 
 
+class Account(NamedTuple):
+    """How much there is.
+
+    Attributes:
+        samples: Samples made.
+        complete_images: Source images with which nothing is left to do.
+        bytes: Size of the samples' files.
+    """
+
+    samples: int
+    complete_images: int
+    bytes: int
+
+
+def account(records: Iterable[ShardRecord]) -> Account:
+    """Add up the shards of a dataset, by number; of what several say about one image, the last counts."""
+    made: set[str] = set()
+    complete: set[str] = set()
+    size = 0
+    for record in records:
+        made.update(record.samples)
+        size += record.bytes
+        for path, image in record.images.items():
+            (complete.add if image.complete else complete.discard)(path)
+    return Account(len(made), len(complete), size)
+
+
 class Ledger:
     """Account of a dataset, added up from the records of its shards and the notes of its samples.
 
@@ -136,7 +163,8 @@ class Ledger:
             self._failed |= record.failed
             for path, image in record.images.items():
                 complete[path] = image.complete
-                self._scenes |= {scene["id"]: scene for scene in image.scenes}
+                for scene in image.scenes:
+                    self._scenes[str(scene.get("id"))] = scene
                 self._skips[path] = [Skip(path, skip.reason, skip.failed) for skip in image.skipped]
         self.samples, self.complete_images = len(made), sum(complete.values())
         self.failed = {name: reason for name, reason in sorted(self._failed.items()) if name not in made}
@@ -165,11 +193,7 @@ class Ledger:
     def statistics(self) -> dict[str, Any]:
         """Figures over all samples in which something was to change."""
         figures = self._notes.figures()
-        residuals_m = [
-            float(rms)
-            for scene in self.scenes
-            if (rms := scene["notes"].get("georeference", {}).get("rms_m")) is not None
-        ]
+        residuals_m = [rms for scene in self.scenes if (rms := _residual_m(scene)) is not None]
         if residuals_m:
             figures["georeference_fitted"] = {
                 "scenes": len(residuals_m),
@@ -194,6 +218,14 @@ class Ledger:
         manifest.skipped = [{"path": s.path, "reason": s.reason, "failed": s.failed} for s in self.skipped]
         manifest.skipped += [{"sample": name, "reason": reason, "failed": True} for name, reason in self.failed.items()]
         manifest.statistics = self.statistics()
+
+
+def _residual_m(scene: Mapping[str, Any]) -> float | None:
+    """Residual of a scene's fitted georeference; None where there is none."""
+    notes = scene.get("notes")
+    fit = notes.get("georeference") if isinstance(notes, dict) else None
+    residual = fit.get("rms_m") if isinstance(fit, dict) else None
+    return float(residual) if isinstance(residual, int | float) else None
 
 
 class _Sums:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from changen_cli.core.errors import OutputError
 from changen_cli.core.manifest import FILE_NAME, Manifest, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe, content_of
 from changen_cli.core.shards import FOLDER, ShardRecord, read_shards, remove_others
+from changen_cli.workflows.ledger import Account, account
 from changen_cli.workflows.setup import holds_something
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
 
+_SCENE: dict[str, Any] = {}
 _ANOTHER = "Pass --mode overwrite to replace it, or choose another --output"
 
 
@@ -25,13 +28,18 @@ class Past:
 
     Attributes:
         manifest: What it promised.
-        records: Its shards, by number.
+        records: Its shards, by number, without what the manifest lists of scenes.
         notes: What people should know of it.
     """
 
     manifest: Manifest
     records: list[ShardRecord]
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def account(self) -> Account:
+        """How much there is."""
+        return account(self.records)
 
     def nothing_left(self, recipe: Recipe) -> bool:
         """Whether everything asked for is there."""
@@ -101,7 +109,7 @@ def find_past(recipe: Recipe, *, alone: bool = True) -> Past | None:
     _check_recipe(manifest.recipe, out)
     if changed := list(differences(manifest.recipe, recipe)):
         raise OutputError(f"{out} holds a dataset of another recipe: {'; '.join(changed)}", _ANOTHER)
-    past = Past(manifest, list(read_shards(out)))
+    past = Past(manifest, [_slim(record, recipe.variants) for record in read_shards(out)])
     if manifest.closed is None and manifest.counts and not past.records and not past.nothing_left(recipe):
         raise OutputError(f"{out} was made by a version of changen whose runs cannot be taken up again", _ANOTHER)
     if not alone:
@@ -113,6 +121,14 @@ def find_past(recipe: Recipe, *, alone: bool = True) -> Past | None:
     if broken:
         past.notes.append(f"{len(broken)} records of shards cannot be read, e.g. {broken[0]:05d}: made again")
     return past
+
+
+def _slim(record: ShardRecord, variants: int) -> ShardRecord:
+    """Leave of the scenes of a record what going on needs: how many there are, and the ids of those not complete."""
+    for image in record.images.values():
+        done = image.complete and record.variants >= variants
+        image.scenes = [_SCENE if done else {"id": scene.get("id")} for scene in image.scenes]
+    return record
 
 
 def _check_recipe(recipe: Mapping[str, Any], out: Path) -> None:

@@ -102,7 +102,7 @@ class Run:
             if past.nothing_left(recipe):
                 self.done = result_before(recipe, past)
                 return
-            progress.note(f"taking up {recipe.output_path}: {Ledger(past.records).samples} samples are there")
+            progress.note(f"taking up {recipe.output_path}: {past.account.samples} samples are there")
             self._stock = dict(past.manifest.stock)
         if not self.share.is_whole:
             progress.note(f"{self.share} (by {self.share.said_by}): only the shards of this rank are made here")

@@ -81,17 +81,19 @@ class Todo:
         self._known: dict[str, tuple[Stamp, int, bool]] = {}
         self._made: dict[str, set[str]] = {}
         for record in records:
-            by_scene: dict[str, set[str]] = {}
-            for name in record.samples:
-                by_scene.setdefault(name.rpartition("_v")[0], set()).add(name)
+            enough, by_scene = record.variants >= variants, dict[str, set[str]]()
+            if not enough or not all(image.complete for image in record.images.values()):
+                for name in record.samples:
+                    by_scene.setdefault(name.rpartition("_v")[0], set()).add(name)
             for path, image in record.images.items():
-                complete = image.complete and record.variants >= variants
                 stamp = Stamp(image.size, image.mtime_ns, image.sha256)
+                complete = image.complete and enough
                 self._known[path] = (stamp, len(image.scenes), complete)
-                made = self._made.setdefault(path, set())
-                made.update(*(by_scene.get(scene["id"], ()) for scene in image.scenes))
                 if complete:
-                    del self._made[path]
+                    self._made.pop(path, None)
+                else:
+                    made = self._made.setdefault(path, set())
+                    made.update(*(by_scene.get(str(scene.get("id")), ()) for scene in image.scenes))
         self.made = {name for names in self._made.values() for name in names}
 
     def made_of(self, paths: Collection[str]) -> frozenset[str]:
