@@ -83,7 +83,7 @@ class Candidate(NamedTuple):
     @property
     def files(self) -> tuple[str, ...]:
         """The image, and its label."""
-        image = os.path.join(self.parent, self.name)
+        image = f"{self.parent}{os.sep}{self.name}"
         return (image, self.label_file) if self.label_file else (image,)
 
 
@@ -197,8 +197,10 @@ def _pairs(root: Path, folder: Folder) -> Iterator[Candidate | Skip]:
         return
 
     def label(stem: str) -> str:
-        found = ((place, name) for place, names in masks if (name := names.first(stem)))
-        return next((os.path.join(*pair) for pair in found), "")
+        for place, names in masks:
+            if name := names.first(stem):
+                return f"{place}{os.sep}{name}"
+        return ""
 
     yield from _distinct(folder, folder.images(), label, "has no mask of the same name")
 
@@ -218,7 +220,10 @@ class Names:
 
     def first(self, stem: str) -> str:
         """The first name, in their order, that has a stem; empty where none has."""
-        return next((stem + suffix for suffix in self._suffixes if stem + suffix in self._names), "")
+        for suffix in self._suffixes:
+            if (name := stem + suffix) in self._names:
+                return name
+        return ""
 
 
 def _distinct(
@@ -245,7 +250,7 @@ def _distinct(
     place = "" if place == "." else f"{place}/"
     group_prefix = folder.prefix if group_by_folder else ()
     for name in images:
-        stem = os.path.splitext(name)[0]
+        stem = name.rpartition(".")[0]
         owner, found = known.first(stem), label(stem)
         problem = f"has the same name as {owner}, which is used" if owner != name else ""
         if not problem and not found:

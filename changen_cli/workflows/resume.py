@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from changen_cli.core.errors import OutputError
 from changen_cli.core.manifest import FILE_NAME, Manifest, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe, content_of
-from changen_cli.core.shards import FOLDER, ShardRecord, read_shards, remove_others
+from changen_cli.core.shards import FOLDER, ShardRecord, keeping_all, read_shards, remove_others
 from changen_cli.workflows.ledger import Account, account
 from changen_cli.workflows.setup import holds_something
 
@@ -109,7 +109,8 @@ def find_past(recipe: Recipe, *, alone: bool = True) -> Past | None:
     _check_recipe(manifest.recipe, out)
     if changed := list(differences(manifest.recipe, recipe)):
         raise OutputError(f"{out} holds a dataset of another recipe: {'; '.join(changed)}", _ANOTHER)
-    past = Past(manifest, [_slim(record, recipe.variants) for record in read_shards(out)])
+    with keeping_all():
+        past = Past(manifest, [_slim(record, recipe.variants) for record in read_shards(out)])
     if manifest.closed is None and manifest.counts and not past.records and not past.nothing_left(recipe):
         raise OutputError(f"{out} was made by a version of changen whose runs cannot be taken up again", _ANOTHER)
     if not alone:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.shards import ShardRecord
+from changen_cli.core.shards import ShardRecord, keeping_all
 from changen_cli.core.types import Scene, Skip
 
 if TYPE_CHECKING:
@@ -75,26 +75,30 @@ class Todo:
     """
 
     def __init__(self, records: Iterable[ShardRecord] = (), variants: int = 1) -> None:
-        from changen_cli.sources.stamps import Stamp
-
         self.changed: dict[str, str] = {}
         self._known: dict[str, tuple[Stamp, int, bool]] = {}
         self._made: dict[str, set[str]] = {}
-        for record in records:
-            enough, by_scene = record.variants >= variants, dict[str, set[str]]()
-            if not enough or not all(image.complete for image in record.images.values()):
-                for name in record.samples:
-                    by_scene.setdefault(name.rpartition("_v")[0], set()).add(name)
-            for path, image in record.images.items():
-                stamp = Stamp(image.size, image.mtime_ns, image.sha256)
-                complete = image.complete and enough
-                self._known[path] = (stamp, len(image.scenes), complete)
-                if complete:
-                    self._made.pop(path, None)
-                else:
-                    made = self._made.setdefault(path, set())
-                    made.update(*(by_scene.get(str(scene.get("id")), ()) for scene in image.scenes))
+        with keeping_all():
+            for record in records:
+                self._take(record, variants)
         self.made = {name for names in self._made.values() for name in names}
+
+    def _take(self, record: ShardRecord, variants: int) -> None:
+        from changen_cli.sources.stamps import Stamp
+
+        enough, by_scene = record.variants >= variants, dict[str, set[str]]()
+        if not enough or not all(image.complete for image in record.images.values()):
+            for name in record.samples:
+                by_scene.setdefault(name.rpartition("_v")[0], set()).add(name)
+        for path, image in record.images.items():
+            stamp = Stamp(image.size, image.mtime_ns, image.sha256)
+            complete = image.complete and enough
+            self._known[path] = (stamp, len(image.scenes), complete)
+            if complete:
+                self._made.pop(path, None)
+            else:
+                made = self._made.setdefault(path, set())
+                made.update(*(by_scene.get(str(scene.get("id")), ()) for scene in image.scenes))
 
     def made_of(self, paths: Collection[str]) -> frozenset[str]:
         """Ids of the samples that are there of some images that are not complete."""
