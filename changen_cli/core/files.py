@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a path beside ``path`` to write to; on success flush it to disk and rename it into place.
 
     The temporary name keeps the suffix (image libraries choose the format by it) and starts with a dot.
     On any error the temporary file is removed and ``path`` is left as it was.
+
+    Args:
+        path: The file.
+        durable: Whether it is to survive a power cut; a process that is killed leaves it in any case.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
     partial.unlink(missing_ok=True)  # a link that waits there would be written through
     try:
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            flush_to_disk([partial])
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically."""
-    with atomic_path(path) as partial:
+def flush_to_disk(paths: Iterable[Path]) -> None:
+    """Wait until files, or the names in folders, are where a power cut leaves them."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Write ``text`` as UTF-8, atomically; see :func:`atomic_path`."""
+    with atomic_path(path, durable=durable) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

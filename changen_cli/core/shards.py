@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from changen_cli.core.files import write_text
+from changen_cli.core.files import flush_to_disk, write_text
 from changen_cli.core.untrusted import read_bytes
 
 FOLDER = "shards"
@@ -88,12 +88,14 @@ class ShardRecord(BaseModel):
 
     def save(self, out: Path) -> None:
         """Write the record; from here on the shard is done."""
-        write_text(record_path(out, self.number), self.model_dump_json() + "\n")
+        path = record_path(out, self.number)
+        write_text(path, self.model_dump_json() + "\n")
+        flush_to_disk([path.parent])
 
 
 @contextmanager
 def keeping_all() -> Iterator[None]:
-    """Make very many objects that stay: the search for garbage, which would go through them, is paused and skips them."""
+    """Make very many objects that stay: the search for garbage, which goes through all, is paused and skips them."""
     paused = gc.isenabled()
     gc.disable()
     try:

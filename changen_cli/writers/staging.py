@@ -1,8 +1,9 @@
 """``OUT/.staging``: what a run has finished and no shard holds yet. A sample is there as a whole or not at all.
 
 The files of a sample are written to ``.staging/new``. Then its row is put beside, by rename: from here on the sample
-counts. Then its files are moved to their places. Whoever opens the folder after a kill or a power cut moves the files
-of rows that are there and drops all others, so that nothing half-written is ever left among the data.
+counts. Then its files are moved to their places. Whoever opens the folder after a kill moves the files of rows that are
+there and drops all others, so that nothing half-written is ever left among the data. What a shard holds is on disk
+before its record is, and survives a power cut; what none holds need not.
 
 Several processes may write to one dataset, each with a part of the folder to itself: ``.staging/parts/<name>``.
 """
@@ -11,17 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from changen_cli.core.errors import OutputError
-from changen_cli.core.files import atomic_path, sha256, write_text
+from changen_cli.core.files import atomic_path, flush_to_disk, sha256, write_text
 from changen_cli.core.shards import read_shards, record_path, rows_path
 from changen_cli.core.types import TimeSeries
-from changen_cli.core.untrusted import is_plain_name, parse_json, relative_name
+from changen_cli.core.untrusted import is_plain_name, parse_json, read_bytes, relative_name
 
 Row = dict[str, Any]
 
@@ -46,6 +46,7 @@ class Staging:
         self._new = self.folder / "new"
         self._dates: int | None = None
         self._size = 0
+        self._unflushed: list[str] = []
         self._index: dict[str, tuple[Path, int]] | None = None
         self._recover()
 
@@ -74,16 +75,15 @@ class Staging:
             for name, data in files.items():
                 path = self._new / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            write_text(self._parked(sample_id), dump(row | {_DIGESTS: digests, _NOTE: dict(note or {})}) + "\n")
+                path.write_bytes(data)
+            row = row | {_DIGESTS: digests, _NOTE: dict(note or {})}
+            write_text(self._parked(sample_id), dump(row) + "\n", durable=False)
         except BaseException:
             if not self._parked(sample_id).is_file():
                 shutil.rmtree(self._new, ignore_errors=True)
             raise
         self._move(digests)
+        self._unflushed += digests
         self._size += sum(map(len, files.values()))
         if self._index is not None:
             self._index[sample_id] = (self._parked(sample_id), 0)
@@ -91,10 +91,16 @@ class Staging:
     def seal(self, number: int) -> tuple[list[str], int, str]:
         """Gather all parked rows in the lines of a shard; they stay parked until :meth:`forget`.
 
+        Only here files are waited for: what no shard holds is dropped after a power cut, and the disk had time to write
+        most of them.
+
         Returns:
             Ids of the samples, the size of their files in bytes, and the SHA-256 of the lines.
         """
         ids = sorted(self.parked())
+        files = [self.out / name for name in self._unflushed]
+        flush_to_disk([*files, *sorted({file.parent for file in files})])
+        self._unflushed = []
         path = rows_path(self.out, number)
         with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(self._parked(sample_id).read_text(encoding="utf-8") for sample_id in ids)
@@ -120,10 +126,10 @@ class Staging:
             return
         sealed = {sample_id for record in read_shards(self.out) for sample_id in record.samples}
         for sample_id in {*parked} - sealed:
-            for name in self._read_parked(sample_id)[_DIGESTS]:
+            for name in self._names_of(sample_id):
                 (self.out / name).unlink(missing_ok=True)
         self.forget(parked)
-        self._size = 0
+        self._size, self._unflushed = 0, []
 
     def ids(self) -> frozenset[str]:
         """Ids of all samples, in shards or parked."""
@@ -206,9 +212,13 @@ class Staging:
     def _parked(self, sample_id: str) -> Path:
         return self.folder / f"{sample_id}.json"
 
-    def _read_parked(self, sample_id: str) -> Row:
+    def _names_of(self, sample_id: str) -> list[str]:
+        """Files of a parked sample; none where a power cut left no row of it."""
         path = self._parked(sample_id)
-        return _entry(path.read_bytes(), path)
+        try:
+            return list(_entry(read_bytes(path), path)[_DIGESTS])
+        except (OutputError, OSError, ValueError):
+            return []
 
     def _move(self, names: Iterable[str]) -> None:
         """Move files to their places; those that are no longer here are there."""
@@ -228,14 +238,11 @@ class Staging:
         for partial in self.folder.glob(".partial-*"):
             partial.unlink()
         for sample_id in self.parked() if self._new.is_dir() else ():
-            self._move(name for name in self._read_parked(sample_id)[_DIGESTS] if (self._new / name).is_file())
+            self._move(name for name in self._names_of(sample_id) if (self._new / name).is_file())
         shutil.rmtree(self._new, ignore_errors=True)
-        self._size = sum(
-            (self.out / name).stat().st_size
-            for sample_id in self.parked()
-            for name in self._read_parked(sample_id)[_DIGESTS]
-            if (self.out / name).is_file()
-        )
+        names = [name for sample_id in self.parked() for name in self._names_of(sample_id)]
+        self._unflushed = [name for name in names if (self.out / name).is_file()]
+        self._size = sum((self.out / name).stat().st_size for name in self._unflushed)
 
 
 def drop_all(out: Path) -> None:

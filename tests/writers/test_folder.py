@@ -174,7 +174,7 @@ def test_a_failure_midway_leaves_nothing_of_the_sample(make, schema, tmp_path, m
     writer.write(make(0))
     before = files(tmp_path)
 
-    def fail(path, text):
+    def fail(path, text, **_):
         raise OSError("disk full")
 
     monkeypatch.setattr("changen_cli.writers.staging.write_text", fail)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from changen_cli.core.errors import OutputError
@@ -9,6 +11,7 @@ from changen_cli.core.shards import ShardRecord, read_shards, record_path, remov
 from changen_cli.writers import open_writer
 from changen_cli.writers.staging import Staging
 
+ROW = {"image_name": "a", "split": "train", "dates": 2}
 FILES = {"train/images/a_t0.png": b"one", "train/events/a.jsonl": b"two"}
 
 
@@ -45,12 +48,12 @@ def test_a_kill_after_the_row_keeps_the_sample(tmp_path, monkeypatch, moved) -> 
 
     monkeypatch.setattr(staging, "_move", some)
     with pytest.raises(Killed):
-        staging.put("a", {"dates": 2}, FILES, {"met": 1})
+        staging.put("a", ROW, FILES, {"met": 1})
     assert len(there(tmp_path) & set(FILES)) == moved
     again = Staging(tmp_path)
     assert there(tmp_path) == {*FILES, ".staging/a.json"}
     assert (tmp_path / "train/images/a_t0.png").read_bytes() == b"one"
-    assert list(again.rows(None)) == [{"dates": 2}] and list(again.notes()) == [{"met": 1}]
+    assert list(again.rows(None)) == [ROW] and list(again.notes()) == [{"met": 1}]
     assert again.seal(0)[1] == 6, "bytes of the files, those of before the kill too"
 
 
@@ -58,7 +61,7 @@ def test_sealed_rows_survive_and_later_shards_win(tmp_path) -> None:
     staging = Staging(tmp_path)
     for number, ids in enumerate((["b", "a"], ["c", "a"])):
         for name in ids:
-            staging.put(name, {"id": name, "shard": number}, {f"{name}{number}": b"x"})
+            staging.put(name, ROW | {"image_name": name, "shard": number}, {f"{name}{number}": b"x"})
         sealed, size, digest = staging.seal(number)
         assert (sealed, size) == (sorted(ids), 2)
         assert [r.number for r in read_shards(tmp_path)] == list(range(number)), "nothing counts without a record"
@@ -66,14 +69,31 @@ def test_sealed_rows_survive_and_later_shards_win(tmp_path) -> None:
         staging.forget(sealed)
     assert not list((tmp_path / ".staging").glob("*.json"))
     again = Staging(tmp_path)
-    assert [(row["id"], row["shard"]) for row in again.rows(None)] == [("a", 1), ("b", 0), ("c", 1)]
-    assert [row["id"] for row in again.rows(["c", "b"])] == ["c", "b"]
+    assert [(row["image_name"], row["shard"]) for row in again.rows(None)] == [("a", 1), ("b", 0), ("c", 1)]
+    assert [row["image_name"] for row in again.rows(["c", "b"])] == ["c", "b"]
     assert len(dict(again.digests(None))) == 3
+
+
+def test_a_shard_is_on_disk_before_its_lines_are(tmp_path, monkeypatch) -> None:
+    """Nothing is waited for sample by sample; when a shard is sealed, all its files and their folders are."""
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.readlink(f"/proc/self/fd/{fd}")))
+    staging = Staging(tmp_path)
+    staging.put("a", ROW, FILES)
+    assert flushed == []
+    again = Staging(tmp_path)  # a process that takes it up waits for them, too
+    for number, current in enumerate((staging, again)):
+        current.seal(number)
+        places = [str(tmp_path / name) for name in (*FILES, "train/events", "train/images")]
+        assert flushed[:4] == places and "shards" in flushed[4]
+        flushed.clear()
+    record(0, ["a"], "").save(tmp_path)
+    assert flushed[-1] == str(tmp_path / "shards"), "the name of the record, too"
 
 
 def test_a_damaged_shard_no_longer_counts(tmp_path) -> None:
     staging = Staging(tmp_path)
-    staging.put("a", {"id": "a"}, {"a": b"x"})
+    staging.put("a", ROW, {"a": b"x"})
     sealed, _, digest = staging.seal(3)
     record(3, sealed, digest).save(tmp_path)
     staging.forget(sealed)
