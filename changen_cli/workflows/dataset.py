@@ -19,6 +19,7 @@ from changen_cli.core.types import Skip, TimeSeries
 from changen_cli.workflows.ledger import Ledger, reading_notes, sample_note, scene_record
 from changen_cli.workflows.plans import Plan, Used
 from changen_cli.workflows.resume import Past
+from changen_cli.workflows.runlog import RunLog
 from changen_cli.workflows.setup import clear_output
 from changen_cli.workflows.shards import Finished, Opened
 
@@ -81,6 +82,7 @@ class Dataset:
         source: The scenes.
         manifest: The promise.
         past: What an earlier run left; without one the folder is cleared first.
+        log: Where sealed shards are told.
 
     Attributes:
         shard: The shard that is being made.
@@ -89,12 +91,12 @@ class Dataset:
         bytes: Size of the samples' files in sealed shards.
     """
 
-    def __init__(self, recipe: Recipe, source: Source, manifest: Manifest, past: Past | None) -> None:
+    def __init__(self, recipe: Recipe, source: Source, manifest: Manifest, past: Past | None, log: RunLog) -> None:
         from changen_cli.writers import open_writer
         from changen_cli.writers.classes import write_classes
         from changen_cli.writers.contact_sheet import ContactSheet
 
-        self._recipe, self._source, self._manifest = recipe, source, manifest
+        self._recipe, self._source, self._manifest, self._log = recipe, source, manifest, log
         schema = source.schema
         self.output = recipe.output_path
         if past is None:
@@ -170,6 +172,7 @@ class Dataset:
             rows=rows,
         )
         record.save(self.output)
+        self._log.sealed(record)
         staging.forget(samples)
         self._number += 1
         self.bytes += size

@@ -40,6 +40,7 @@ from changen_cli.workflows.plans import (
 from changen_cli.workflows.progress import Progress
 from changen_cli.workflows.results import RunResult, check_complete, result_before, result_of
 from changen_cli.workflows.resume import find_past
+from changen_cli.workflows.runlog import RunLog
 from changen_cli.workflows.setup import Compute, check_output
 from changen_cli.workflows.shards import Border, Todo, shard_items
 from changen_cli.workflows.workers import plan_in_processes
@@ -81,6 +82,7 @@ class Run:
             check_output(recipe)  # no lock is put into a stranger's folder
             stack.enter_context(OutputLock(recipe.output_path))
             self._past = find_past(recipe)
+            self._log = stack.enter_context(RunLog(recipe.output_path))
             self._open()
             self._stack = stack.pop_all()
 
@@ -90,7 +92,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     def _open(self) -> None:
         from changen_cli.sources.statement import read_statement
@@ -155,9 +157,11 @@ class Run:
             past.carry_over(manifest)
             for line in past.notes:
                 self.progress.note(line)
-        dataset = Dataset(recipe, self.source, manifest, past)
+        dataset = Dataset(recipe, self.source, manifest, past, self._log)
         todo = Todo(past.records if past else (), recipe.variants)
-        self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
+        images = min(self.source.count_images(), recipe.limit or 2**62)
+        self.progress.total(images)
+        self._log.begin(manifest, todo.done, images)
         try:
             stop = self._loop(draw, dataset, todo, label_safe)
         except OSError:

@@ -54,6 +54,7 @@ class Todo:
     Attributes:
         made: Ids of the samples that are there.
         changed: What happened to images after samples were made of them.
+        done: Images with which nothing is left to do.
     """
 
     def __init__(self, records: Iterable[ShardRecord] = (), variants: int = 1) -> None:
@@ -68,6 +69,7 @@ class Todo:
                 complete = image.complete and record.variants >= variants
                 stamp = Stamp(image.size, image.mtime_ns, image.sha256)
                 self._known[path] = (stamp, len(image.scenes), complete)
+        self.done = sum(complete for _, _, complete in self._known.values())
 
     def scenes_done(self, candidate: Candidate) -> int | None:
         """Scenes an image gave, where nothing is left to do with it; else None."""
