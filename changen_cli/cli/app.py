@@ -18,6 +18,7 @@ from changen_cli.cli import (
     push,
     recipes,
     simulate,
+    status,
     train,
     transitions,
     validate,
@@ -89,6 +90,7 @@ app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
 app.command(name="export")(export.export)
 app.command(name="validate")(validate.validate)
+app.command(name="status")(status.status)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.command(name="push-to-hub")(push.push_to_hub)

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from changen_cli import __version__
-from changen_cli.core.errors import ChangenError, IncompleteError
+from changen_cli.core.errors import ChangenError, IncompleteError, one_line
 from changen_cli.core.manifest import FILE_NAME, Manifest
 from changen_cli.core.shards import ShardRecord
 from changen_cli.core.signals import Terminated
@@ -154,6 +154,6 @@ def _words(error: BaseException) -> str:
 
 
 def _clean(text: str) -> str:
-    """A text on one line, without what looks like an access token."""
-    text = _TOKEN.sub("hf_***", " ".join(text.split()))
+    """A text on one line, as a terminal can take it, without what looks like an access token."""
+    text = _TOKEN.sub("hf_***", one_line(text))
     return text if len(text) <= 500 else f"{text[:499]}…"
