@@ -32,6 +32,7 @@ from changen_cli.workflows.plans import (
     open_labelled_source,
 )
 from changen_cli.workflows.progress import Progress
+from changen_cli.workflows.publish import Publisher
 from changen_cli.workflows.results import RunResult, check_complete, result_before, result_of
 from changen_cli.workflows.resume import find_past
 from changen_cli.workflows.runlog import RunLog
@@ -73,6 +74,7 @@ class Run:
             stack.enter_context(OutputLock(recipe.output_path))
             self._past = find_past(recipe)
             self._log = stack.enter_context(RunLog(recipe.output_path))
+            self._publisher = Publisher(recipe, progress, self._log)
             self._open()
             self._stack = stack.pop_all()
 
@@ -98,9 +100,12 @@ class Run:
             past.check_source(self.source)
             if past.nothing_left(recipe):
                 self.done = result_before(recipe, past)
+                with self._publisher.publishing(self.done, ""):
+                    check_complete(recipe, self.done, Ledger(past.records), "")
                 return
             progress.note(f"taking up {recipe.output_path}: {Ledger(past.records).samples} samples are there")
             self._stock = dict(past.manifest.stock)
+        self._publisher.check_token()
         progress.note(_roles(self.source, recipe, self.kinds))
 
     def _collect(self) -> tuple[list[Exemplar], list[Texture]]:
@@ -138,6 +143,7 @@ class Run:
                 past.carry_over(manifest)
                 for line in past.notes:
                     self.progress.note(line)
+            self._publisher.check(manifest)
             dataset = Dataset(recipe, self.source.schema, manifest, past)
             todo = Todo(past.records if past else (), recipe.variants)
             job = Job(
@@ -164,7 +170,8 @@ class Run:
             self.progress.note(line)
         result = result_of(recipe, ledger)
         result.preview, result.seconds = preview, time.perf_counter() - self._started
-        check_complete(recipe, result, ledger, stop)
+        with self._publisher.publishing(result, stop):
+            check_complete(recipe, result, ledger, stop)
         return result
 
     def _promise(self, facts: Facts) -> Manifest:

@@ -116,6 +116,7 @@ GIVEN: dict[str, Any] = {
     "strength": 0.4, "guidance_ratio": 0.5, "guidance_scale": 2.0, "extent": "full", "unchanged": "exact", "batch_size": 1,
     "device": "cpu", "dtype": "float32", "threads": 2, "workers": 3, "output": "there", "format": "parquet", "overwrite": True,
     "mode": "extend", "shard_size": 4, "max_failed": "5%", "time_budget": "2h30m", "disk_budget": "200GB",
+    "push": "org/name",
 }  # fmt: skip
 """A value of every option as the command line hands it on: not its default."""
 WITH = {
