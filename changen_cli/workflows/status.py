@@ -29,7 +29,7 @@ class DatasetStatus:
         holder: Who holds the lock.
         shards: Shards that are done.
         images: Source images with which nothing is left to do.
-        images_total: Source images there are, as the last run counted them; None where no log says so.
+        images_total: Source images there are, as the last run counted them, or the limit; None where no log says so.
         samples: Samples made.
         failed_samples: Samples that could not be made; the next run tries them again.
         skipped: Images and tiles that were not used.
@@ -69,15 +69,20 @@ def dataset_status(out: Path) -> DatasetStatus:
     # First: a run that ends meanwhile is then told as one that runs, not as one that was killed.
     holder = read_holder(out)
     manifest = read_manifest(out)
-    counts = _Counts(out, int(manifest.recipe.get("variants", 1)))
+    variants = int(manifest.recipe.get("variants", 1))
+    counts = _Counts(out, variants)
     if not counts.shards:  # of a version that kept no records
         counts.samples = manifest.counts.get("samples", 0)
         counts.skipped, counts.failed_images = manifest.counts.get("skipped", 0), manifest.counts.get("failed", 0)
     lines = list(read_log(out))
     total = next((line["total"] for line in reversed(lines) if isinstance(line.get("total"), int)), None)
     samples_per_s, images_per_s = _rates(lines)
-    complete = manifest.status == "complete" and holder is None
-    left = None if total is None or not images_per_s else max(0, total - counts.images) / images_per_s
+    left = [max(0, total - counts.images) / images_per_s] if total is not None and images_per_s else []
+    if (limit := manifest.recipe.get("limit")) and samples_per_s:
+        left.append(max(0, limit * variants - counts.samples) / samples_per_s)
+    if manifest.status == "complete" and holder is None:
+        # An image that gives more tiles than wanted is never gone through to its end.
+        left, counts.images, total = [0.0], counts.opened, counts.opened
     error = next((line for line in reversed(lines) if "error" in line), {})
     return DatasetStatus(
         output=out,
@@ -91,7 +96,7 @@ def dataset_status(out: Path) -> DatasetStatus:
         skipped=counts.skipped,
         failed_images=counts.failed_images,
         samples_per_minute=None if samples_per_s is None else round(60 * samples_per_s, 3),
-        seconds_left=0.0 if complete else left and round(left, 1),
+        seconds_left=round(min(left), 1) if left else None,
         bytes=counts.bytes,
         last_error=str(error.get("error", "")),
         last_error_time=str(error.get("time", "")),
@@ -157,6 +162,7 @@ class _Counts:
                 broken = any(skip.failed for skip in image.skipped)
                 images[path] = (image.complete and record.variants >= variants, len(image.skipped), broken)
         self.samples, self.failed_samples = len(made), len(failed - made)
+        self.opened = len(images)
         self.images = sum(complete for complete, _, _ in images.values())
         self.skipped = sum(skips for _, skips, _ in images.values())
         self.failed_images = sum(broken for _, _, broken in images.values())

@@ -55,6 +55,19 @@ def test_interrupted_running_killed_finished(masks) -> None:
     assert (found.seconds_left, found.last_end) == (0, "complete")
 
 
+def test_a_limit_counts_tiles(tmp_path, make_recipe) -> None:
+    folder = write_pairs(tmp_path / "in", 4, size=192)
+    recipe = make_recipe(folder, source={"res": 96}, output={"path": str(tmp_path / "out")}, limit=6)
+    with pytest.raises(IncompleteError):
+        simulate_dataset(change(recipe, run={"shard_size": 1, "time_budget": 1e-3}))
+    found = dataset_status(tmp_path / "out")
+    assert (found.images, found.images_total, found.samples) == (1, 4, 4)
+    assert found.seconds_left == pytest.approx(60 * 2 / found.samples_per_minute, rel=0.1, abs=0.1)
+    simulate_dataset(recipe)
+    found = dataset_status(tmp_path / "out")
+    assert (found.images, found.images_total, found.samples, found.seconds_left) == (2, 2, 6, 0)
+
+
 def test_further_variants_are_work_that_is_left(masks) -> None:
     simulate_dataset(masks)
     more = change(masks, variants=2, output={"mode": "extend"})
@@ -71,7 +84,7 @@ def test_a_dataset_without_log_or_with_a_damaged_one(masks) -> None:
         '{"event": "shard", "seconds": "x"}\n{"event": "end"}\n{"event": "start", "total": null}\nnull\n\x00'
     )
     found = dataset_status(masks.output_path)
-    assert figures(found) == ("complete", 5, None, 4, 1, 1) and found.samples_per_minute is None
+    assert figures(found) == ("complete", 5, 5, 4, 1, 1) and found.samples_per_minute is None
     log.unlink()
     record_path(masks.output_path, 0).write_text("{")
     assert dataset_status(masks.output_path).samples == 3
