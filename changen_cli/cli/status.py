@@ -56,7 +56,8 @@ def _rows(found: DatasetStatus) -> dict[str, str]:
         "skipped": f"{found.skipped} images or tiles; {found.failed_images} images are broken",
     }
     if found.samples_per_minute is not None:
-        rows["rate"] = f"{found.samples_per_minute:.3g} samples a minute"
+        digits = ".0f" if found.samples_per_minute >= 100 else ".3g"
+        rows["rate"] = f"{found.samples_per_minute:{digits}} samples a minute"
     if found.state != "complete" and found.seconds_left is not None:
         rows["left"] = f"about {duration(found.seconds_left)} of work at this rate"
     rows["size"] = f"{size(found.bytes)} in {found.shards} shards"
