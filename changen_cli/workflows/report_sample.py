@@ -18,8 +18,8 @@ from changen_cli.exports.objects import Ring
 from changen_cli.exports.reading import Row
 from changen_cli.exports.wkt import from_wkt
 
-_OUTLINE_PX = 0.75
-"""How far an outline may lie beside the pixels it runs around."""
+_OUTLINE_PX = 1.0
+"""How far an outline may lie beside the pixels it runs around: what stairs of one pixel need to become a line."""
 _MAX_SIDE_PX = 1 << 15
 
 

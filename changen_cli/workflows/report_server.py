@@ -20,8 +20,8 @@ from changen_cli.workflows.report_sample import Look, describe_sample, painted, 
 
 LOOPBACK = "127.0.0.1"
 _NAMES = (LOOPBACK, "localhost")
-_SAMPLE = re.compile(r"/samples/(\d{1,9})\.json")
-_PICTURE = re.compile(r"/pictures/(\d{1,9})/(image|mask)/(\d{1,2})/(small|large)")
+_SAMPLE = re.compile(r"/samples/([0-9]{1,9})\.json")
+_PICTURE = re.compile(r"/pictures/([0-9]{1,9})/(image|mask)/([0-9]{1,2})/(small|large)")
 _SMALL, _LARGE = Look(384, 72), Look(2048, 90)
 _KEPT_SAMPLES, _KEPT_PICTURES = 16, 256
 
