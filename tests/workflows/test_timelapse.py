@@ -32,7 +32,7 @@ def test_dates_in_order_each_with_its_changes_first(tmp_path, suffix) -> None:
     path = timelapse(out, sample="scene0002_v00", output=tmp_path / f"film{suffix}")
     pictures, times = frames(path)
     assert times == [1000, 600, 400, 600, 400] and pictures[0].shape == (128, 128, 3)
-    sample = [sample for sample in open_master(out).samples() if sample.id == "scene0002_v00"][0]
+    sample = next(sample for sample in open_master(out).samples() if sample.id == "scene0002_v00")
     for place, date in ((0, 0), (2, 1), (4, 2)):
         seen = pictures[place][40:].mean(axis=2).ravel()  # below the name of the date
         fits = [np.corrcoef(seen, image.array()[40:].mean(axis=2).ravel())[0, 1] for image in sample.images]

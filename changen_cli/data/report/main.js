@@ -8,7 +8,7 @@ function showHead() {
 }
 
 function followAddress() {
-  const match = /^#sample-(\d+)$/.exec(location.hash);
+  const match = /^#show-(\d+)$/.exec(location.hash);
   const number = match ? Number(match[1]) : null;
   if (DATA.samples.some((entry) => entry.n === number)) showSample(number);
   else if (byId("viewer").open) closeSample();

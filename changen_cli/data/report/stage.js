@@ -132,7 +132,7 @@ class Stage {
     const { clientWidth: wide, clientHeight: high } = this.host;
     const fit = Math.min(wide / width, high / height);
     const around = 4;
-    const zoom = Math.min(wide / (fit * Math.max(32, col1 - col0) * around), high / (fit * Math.max(32, row1 - row0) * around));
+    const zoom = Math.min(wide / (fit * Math.max(24, col1 - col0) * around), high / (fit * Math.max(24, row1 - row0) * around));
     this.view = { zoom: clamp(zoom, 1, 8), x: (col0 + col1) / 2 / width, y: (row0 + row1) / 2 / height };
     this.layout();
   }

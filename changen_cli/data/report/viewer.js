@@ -6,7 +6,7 @@ const overlays = { mask: [!DATA.has_images, DATA.has_images ? 0.5 : 1], changes:
 let stage;
 
 function openSample(number) {
-  const hash = `#sample-${number}`;
+  const hash = `#show-${number}`; // the name of no element: focus would go there
   if (location.hash !== hash) location.hash = hash; // shows it, and lets the browser's back button close it
   else showSample(number);
 }
