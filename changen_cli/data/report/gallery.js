@@ -40,6 +40,9 @@ function drawMore() {
   byId("cards").append(...next.map(card));
 }
 
+// Ids differ at their ends: tile and variant.
+const shortName = (id) => (id.length > 24 ? `…${id.slice(-20)}` : id);
+
 function card(entry) {
   const thumb = el("span", { class: "thumb" });
   const dots = el("span", { class: "dots" }, entry.kinds.map((place) => {
@@ -52,7 +55,7 @@ function card(entry) {
     entry.rejected ? el("span", { class: "flag" }, `${entry.rejected.length} rejected`) : null, dots);
   const label = `${entry.id}: ${kinds}, ${percent(entry.share)} changed, ${plural(entry.events, "event")}`;
   const open = el("button", { type: "button", class: "card", "aria-label": label, "data-n": entry.n, click: () => gallery.open(entry.n) },
-    thumb, el("span", { class: "card-text" }, el("span", { class: "card-name", title: entry.id }, entry.id), line));
+    thumb, el("span", { class: "card-text" }, el("span", { class: "card-name", title: entry.id }, shortName(entry.id)), line));
   open.addEventListener("pointermove", (event) => {
     if (event.pointerType !== "mouse") return;
     const box = thumb.getBoundingClientRect();
@@ -65,10 +68,13 @@ function card(entry) {
   return item;
 }
 
+const waiting = new WeakMap();
+
 // Pictures are decoded when a card comes near the window, and let go of when it is far away.
 const sight = new IntersectionObserver((seen) => {
   for (const { target, isIntersecting } of seen) {
-    if (isIntersecting) fill(target);
+    clearTimeout(waiting.get(target));
+    if (isIntersecting) waiting.set(target, setTimeout(fill, DATA.served ? 80 : 0, target)); // who scrolls past asks for nothing
     else target.replaceChildren();
   }
 }, { rootMargin: "600px 0px" });

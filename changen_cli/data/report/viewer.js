@@ -2,7 +2,7 @@
 
 const viewer = { sample: null, number: null, left: 0, right: 1, event: null, playing: 0, ask: 0 };
 // Shown, opacity; on masks alone a tint would hide what a class is.
-const overlays = { mask: [!DATA.has_images, DATA.has_images ? 0.5 : 1], changes: [true, DATA.has_images ? 0.45 : 0.1] };
+const overlays = { mask: [!DATA.has_images, DATA.has_images ? 0.5 : 1], changes: [true, DATA.has_images ? 0.3 : 0.1] };
 let stage;
 
 function openSample(number) {
