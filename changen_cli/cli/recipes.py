@@ -50,7 +50,7 @@ def run(
 
     Example: changen run recipes/demo.yaml --output ./out --set limit=2
     """
-    given = {"output.path": output and str(output), "output.mode": mode}
+    given = {"output.path": str(output) if output else None, "output.mode": mode}
     make(_load(recipe, settings, given), dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 
