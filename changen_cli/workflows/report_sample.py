@@ -21,6 +21,7 @@ from changen_cli.exports.wkt import from_wkt
 _OUTLINE_PX = 1.0
 """How far an outline may lie beside the pixels it runs around: what stairs of one pixel need to become a line."""
 _MAX_SIDE_PX = 1 << 15
+_MAX_DEPTH = 24
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def describe_sample(sample: Sample, images: list[str], masks: list[str]) -> dict
         masks: Addresses of its masks.
     """
     return {
-        "row": plain(sample.row),
+        "row": sample.row,
         "events": [_event(sample.id, event) for event in sample.events],
         "images": images,
         "masks": masks,
@@ -93,15 +94,17 @@ def _address(form: str, data: bytes) -> str:
     return f"data:image/{form};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: what is no number becomes null, what is unknown a text."""
+def plain(value: Any, depth: int = 0) -> Any:
+    """A value as JSON can hold it: what is no number becomes null, the unknown a text, what is nested deeply ``…``."""
+    if depth > _MAX_DEPTH:
+        return "…"
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else str(value)
+        return {str(key): plain(inner, depth + 1) for key, inner in value.items()}
+    return [plain(inner, depth + 1) for inner in value] if isinstance(value, list | tuple) else str(value)
 
 
 def _event(name: str, event: Row) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _NAMES = (LOOPBACK, "localhost")
 _SAMPLE = re.compile(r"/samples/([0-9]{1,9})\.json")
 _PICTURE = re.compile(r"/pictures/([0-9]{1,9})/(image|mask)/([0-9]{1,2})/(small|large)")
 _SMALL, _LARGE = Look(384, 72), Look(2048, 90)
-_KEPT_SAMPLES, _KEPT_PICTURES = 16, 256
+_KEPT_SAMPLES, _KEPT_PICTURES = 16, 64
 
 
 class Exhibit:

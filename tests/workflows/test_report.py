@@ -127,6 +127,13 @@ def test_json_stands_in_a_script(value) -> None:
     assert json.loads(text) == value
 
 
+def test_what_is_nested_deeply_is_cut() -> None:
+    value: Any = 1
+    for _ in range(800):
+        value = {"a": [value]}
+    assert script_json(value).count("{") == 13
+
+
 def test_pictures_become_smaller_then_samples_fewer(tmp_path: Path) -> None:
     out = write_dataset(tmp_path / "out", 5, side=256)
     whole = make_report(out, output=tmp_path / "whole.html")
