@@ -222,7 +222,7 @@ def check_output(recipe: Recipe) -> Path:
 
 def holds_something(path: Path) -> bool:
     """Whether a folder is there and not empty."""
-    return path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
+    return path.is_dir() and any(not entry.name.startswith((LOCK, ".partial-")) for entry in path.iterdir())
 
 
 def clear_output(path: Path) -> None:
