@@ -17,6 +17,7 @@ from changen_cli.cli import (
     preview,
     push,
     recipes,
+    report,
     simulate,
     status,
     train,
@@ -90,6 +91,8 @@ app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
 app.command(name="export")(export.export)
 app.command(name="validate")(validate.validate)
+app.command(name="report")(report.report)
+app.command(name="gif")(report.gif)
 app.command(name="status")(status.status)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)

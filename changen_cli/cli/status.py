@@ -10,14 +10,15 @@ import typer
 
 from changen_cli.cli.common import duration, result, result_json
 from changen_cli.cli.upload_progress import size
-from changen_cli.core.errors import one_line
+from changen_cli.core.addresses import is_address
+from changen_cli.core.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from changen_cli.workflows.status import DatasetStatus
 
 
 def status(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="A dataset folder made by changen.")],
+    output: Annotated[str, typer.Argument(metavar="OUT", help="A dataset folder made by changen.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print as one JSON object.")] = False,
 ) -> None:
     """Say how far a dataset is: done, failed, rate, time left, last error, and which process is writing it.
@@ -28,7 +29,11 @@ def status(
     """
     from changen_cli.workflows.status import dataset_status
 
-    found = dataset_status(output)
+    if is_address(output):
+        raise UsageError(
+            f"{output} is no folder", "status looks at folders; in an object store shards/ holds the records"
+        )
+    found = dataset_status(Path(output))
     if as_json:
         result_json(asdict(found))
         return
@@ -38,20 +43,17 @@ def status(
 
 def _rows(found: DatasetStatus) -> dict[str, str]:
     state: str = found.state
-    if found.holder:
-        state = f"running: {found.holder}"
+    if found.holders:
+        more = f" and {len(found.holders) - 3} more" if len(found.holders) > 3 else ""
+        state = f"running: {'; '.join(map(str, found.holders[:3]))}{more}"
     elif found.state == "killed":
         state = "killed: the last run ended without a word; the same command goes on"
     elif found.last_end.startswith(found.state):
         state = found.last_end
-    images = (
-        f"{found.images} done"
-        if not found.images_total
-        else (f"{found.images} of {found.images_total} done ({found.images / found.images_total:.0%})")
-    )
+    images, total = found.images, found.images_total
     rows = {
         "state": one_line(state),
-        "images": images,
+        "images": f"{images} of {total} done ({images / total:.0%})" if total else f"{images} done",
         "samples": f"{found.samples} made, {found.failed_samples} failed",
         "skipped": f"{found.skipped} images or tiles; {found.failed_images} images are broken",
     }

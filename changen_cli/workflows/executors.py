@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from changen_cli.core.recipe import Recipe
@@ -17,8 +16,10 @@ from changen_cli.workflows.loop import make_shards
 from changen_cli.workflows.making import ShardMaker
 from changen_cli.workflows.plans import plan_samples
 from changen_cli.workflows.progress import Progress
+from changen_cli.workflows.ranks import Share
 from changen_cli.workflows.runlog import RunLog
-from changen_cli.workflows.shards import Todo, shard_items
+from changen_cli.workflows.shards import Todo, plan_tasks, shard_items, task_items
+from changen_cli.workflows.storage import Storage
 from changen_cli.workflows.workers import plan_in_processes
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Job:
         facts: How samples are drawn.
         progress: Who wants to know how far it is.
         log: Is told of sealed shards.
+        share: What of it is this process's.
+        storage: Where the dataset lies, if not in its folder.
         started: When the run began, by :func:`time.perf_counter`.
     """
 
@@ -51,6 +54,8 @@ class Job:
     facts: Facts
     progress: Progress
     log: RunLog
+    share: Share
+    storage: Storage | None
     started: float
 
 
@@ -74,35 +79,49 @@ def open_executor(recipe: Recipe, *, images: bool) -> AbstractContextManager[Exe
     """The executor a recipe names; within the block it holds what it draws with.
 
     Raises:
-        UsageError: For a device torch does not have.
+        UsageError: For a device torch does not have, or a cluster that does not answer.
         ModelError: When the model cannot be loaded.
     """
-    return _here(recipe, images)
+    return _on_ray(recipe, images) if recipe.run.executor == "ray" else nullcontext(Here(recipe, images))
 
 
 @contextmanager
-def _here(recipe: Recipe, images: bool) -> Iterator[Executor]:
-    yield _Here(recipe, images)
+def _on_ray(recipe: Recipe, images: bool) -> Iterator[Executor]:
+    from changen_cli.workflows.cluster import OnRay
+
+    pool = OnRay(recipe, images)
+    try:
+        yield pool
+    finally:
+        pool.close()
 
 
-class _Here:
+class Here:
     """Makes one shard after the other in this process; reading, drawing and writing overlap."""
 
     def __init__(self, recipe: Recipe, images: bool) -> None:
         self._drawing = open_drawing(recipe, images=images)
 
     def facts(self) -> Facts:
+        """How it draws."""
         return self._drawing.facts
 
     def make(self, job: Job) -> str:
+        """Make what is left to do; what a shard has when that is cut off is kept."""
         recipe, source, dataset = job.recipe, job.source, job.dataset
         draw = self._drawing.fit(source.schema, job.library, job.textures, job.progress)
-        maker = ShardMaker(recipe, source.schema, count(dataset.next_number), dataset.title)
+        share, storage = job.share, job.storage
+        numbers = share.numbers(dataset.next_number)
+        maker = ShardMaker(recipe, source.schema, numbers, dataset.title, share.name, storage)
         maker.sealed = job.log.sealed
         before = dataset.before
         maker.samples, maker.images, maker.bytes = before.samples, before.complete_images, before.bytes
-        plan = plan_in_processes if recipe.run.workers > 1 else plan_samples
-        items = shard_items(source, recipe, job.todo)
+        plan = plan_in_processes if (recipe.run.workers or 1) > 1 else plan_samples
+        if share.is_whole:
+            items = shard_items(source, recipe, job.todo)
+        else:
+            tasks = plan_tasks(source, recipe, job.todo, share.rank, share.world_size)
+            items = (item for task in tasks for item in task_items(task, source))
         work = plan(items, source, recipe, job.library, job.textures, job.facts.label_safe, job.todo.made)
         budget = Budget(recipe.run, job.started)
         try:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from changen_cli.core.addresses import is_address
 from changen_cli.core.errors import ChangenError, IncompleteError, OutputError, UsageError
 from changen_cli.core.files import sha256, write_text
 from changen_cli.core.licences import dataset_licence
@@ -28,12 +29,20 @@ class Publisher:
         recipe: What is made.
         progress: Who wants to know how far it is.
         log: Is told of a push.
+
+    Raises:
+        UsageError: The dataset is to lie where it cannot be pushed from.
     """
 
     def __init__(self, recipe: Recipe, progress: Progress, log: RunLog) -> None:
         self._recipe, self._progress, self._log = recipe, progress, log
         self._out = recipe.output_path
         self._repo_id = recipe.output.push or ""
+        if self._repo_id and is_address(recipe.output.path):
+            raise UsageError(
+                f"--push {self._repo_id}: {recipe.output.path} is no folder, and only folders are pushed",
+                "Write to a folder, or leave out --push",
+            )
         self._memory = self._out / FOLDER / "pushed.json"
 
     def check_token(self) -> None:

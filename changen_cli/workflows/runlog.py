@@ -39,10 +39,10 @@ class RunLog:
     A log that cannot be written stops nothing. Nothing is written to a folder without a manifest.
 
     Args:
-        out: The dataset folder.
+        out: The dataset folder; None keeps no log, for there is nothing to append to in an object store.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path | None) -> None:
         self._out = out
         self._started = self._sealed = time.perf_counter()
         self._manifest: Manifest | None = None
@@ -58,24 +58,26 @@ class RunLog:
         if self._manifest is not None:
             status = self._manifest.status
             seconds = round(time.perf_counter() - self._started, 1)
-            used_up = isinstance(error, IncompleteError) and status == "interrupted"
+            used_up = isinstance(error, IncompleteError) and status != "complete"
             key = "reason" if interrupted or used_up else "error"
             self._append("end", status=status, seconds=seconds, **({key: _words(error)} if error else {}))
         elif error is not None and not interrupted:
             self._append("error", error=_words(error))
 
-    def begin(self, manifest: Manifest, done: int, total: int) -> None:
-        """Write that the run starts, in a new file if the last one is long.
+    def begin(self, manifest: Manifest, done: int, total: int, rank: int = 0) -> None:
+        """Write that the run starts; that of rank 0 begins a new file if the last one is long.
 
         Args:
             manifest: The promise; its status at the end of the run is told then.
             done: Images with which nothing is left to do.
             total: Images there are.
+            rank: Whose share of them is made.
         """
         self._manifest, self._done, self._total = manifest, done, total
-        _rotate(self._out)
+        if self._out is not None and rank == 0:
+            _rotate(self._out)
         self._sealed = time.perf_counter()
-        self._append("start", version=__version__, fingerprint=manifest.fingerprint, done=done, total=total)
+        self._append("start", version=__version__, fingerprint=manifest.fingerprint, rank=rank, done=done, total=total)
 
     def sealed(self, record: ShardRecord) -> None:
         """Write that a shard is done, and how long the process that made it took."""
@@ -97,7 +99,7 @@ class RunLog:
         self._append("pushed", repo_id=repo_id, commit=commit, files=sent)
 
     def _append(self, event: str, **facts: Any) -> None:
-        if not (self._out / FILE_NAME).is_file():
+        if self._out is None or not (self._out / FILE_NAME).is_file():
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = {"time": now, "event": event, "pid": os.getpid(), "host": socket.gethostname(), **facts}

@@ -9,8 +9,9 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from changen_cli.core.lock import FILE_NAME as LOCK
 from changen_cli.core.lock import Holder, read_holder
-from changen_cli.core.manifest import read_manifest
+from changen_cli.core.manifest import Status, read_manifest
 from changen_cli.core.shards import SkipRecord, record_path, shard_numbers
 from changen_cli.workflows.runlog import Line, read_log
 
@@ -25,8 +26,8 @@ class DatasetStatus:
 
     Attributes:
         output: The dataset folder.
-        state: ``running`` where a process holds the lock; ``killed`` where the last run ended without a word.
-        holder: Who holds the lock.
+        state: ``running`` where a process writes it; ``killed`` where the last run ended without a word.
+        holders: Who writes it: one process, or several ranks of a job array.
         shards: Shards that are done.
         images: Source images with which nothing is left to do.
         images_total: Source images there are, as the last run counted them, or the limit; None where no log says so.
@@ -34,7 +35,8 @@ class DatasetStatus:
         failed_samples: Samples that could not be made; the next run tries them again.
         skipped: Images and tiles that were not used.
         failed_images: Images that are broken.
-        samples_per_minute: Over the last 20 shards of one run; None before the first.
+        samples_per_minute: Over the last 20 shards of every process that writes it, or of the last one that did; None
+            before the first.
         seconds_left: Of work at that rate; None where that cannot be said.
         bytes: Size of the samples' files.
         last_error: What went wrong last, be it one image; empty where nothing did.
@@ -44,7 +46,7 @@ class DatasetStatus:
 
     output: Path
     state: State
-    holder: Holder | None
+    holders: tuple[Holder, ...]
     shards: int
     images: int
     images_total: int | None
@@ -67,7 +69,7 @@ def dataset_status(out: Path) -> DatasetStatus:
         OutputError: The folder holds no dataset.
     """
     # First: a run that ends meanwhile is then told as one that runs, not as one that was killed.
-    holder = read_holder(out)
+    holders = tuple(holder for path in sorted(out.glob(f"{LOCK}*")) if (holder := read_holder(out, path.name)))
     manifest = read_manifest(out)
     variants = int(manifest.recipe.get("variants", 1))
     counts = _Counts(out, variants)
@@ -76,18 +78,18 @@ def dataset_status(out: Path) -> DatasetStatus:
         counts.skipped, counts.failed_images = manifest.counts.get("skipped", 0), manifest.counts.get("failed", 0)
     lines = list(read_log(out))
     total = next((line["total"] for line in reversed(lines) if isinstance(line.get("total"), int)), None)
-    samples_per_s, images_per_s = _rates(lines)
+    samples_per_s, images_per_s = _rates(lines, holders)
     left = [max(0, total - counts.images) / images_per_s] if total is not None and images_per_s else []
     if (limit := manifest.recipe.get("limit")) and samples_per_s:
         left.append(max(0, limit * variants - counts.samples) / samples_per_s)
-    if manifest.status == "complete" and holder is None:
+    if manifest.status == "complete" and not holders:
         # An image that gives more tiles than wanted is never gone through to its end.
         left, counts.images, total = [0.0], counts.opened, counts.opened
     error = next((line for line in reversed(lines) if "error" in line), {})
     return DatasetStatus(
         output=out,
-        state="running" if holder else "killed" if manifest.status == "running" else manifest.status,
-        holder=holder,
+        state=_state(manifest.status, holders, lines),
+        holders=holders,
         shards=counts.shards,
         images=counts.images,
         images_total=total,
@@ -104,19 +106,37 @@ def dataset_status(out: Path) -> DatasetStatus:
     )
 
 
-def _rates(lines: list[Line]) -> tuple[float | None, float | None]:
-    """Samples and images a second, by the last shards of the last run that made one; None where none did."""
-    runs: list[list[Line]] = [[]]
+def _state(status: Status, holders: tuple[Holder, ...], lines: list[Line]) -> State:
+    if holders or status != "running":
+        return "running" if holders else status
+    # A rank whose share is done leaves a dataset that is not complete, too.
+    return "interrupted" if lines and lines[-1]["event"] == "end" else "killed"
+
+
+def _rates(lines: list[Line], holders: tuple[Holder, ...]) -> tuple[float | None, float | None]:
+    """Samples and images a second; None where no shard was made."""
+    runs: dict[tuple[object, object], list[Line]] = {}
+    last: list[Line] = []
+    began: set[tuple[object, object]] = set()
     for line in lines:
+        process = line.get("host"), line.get("pid")
         if line["event"] == "start":
-            runs.append([])
+            began.add(process)
         elif line["event"] == "shard" and all(isinstance(line.get(key), int | float) for key in _FIGURES):
-            runs[-1].append(line)
-    recent = next((run for run in reversed(runs) if run), [])[-_RECENT_SHARDS:]
-    seconds = sum(line["seconds"] for line in recent)
-    if not seconds:
-        return None, None
-    return sum(line["samples"] for line in recent) / seconds, sum(line["images"] for line in recent) / seconds
+            if process in began:  # in a container all processes may have one number
+                began.remove(process)
+                runs[process] = []
+            last = runs.setdefault(process, [])
+            last.append(line)
+    now = [found for holder in holders if (found := runs.get((holder.host, holder.pid)))] or [last]
+    rates = [_rate(found[-_RECENT_SHARDS:]) for found in now if found]
+    return (sum(s for s, _ in rates), sum(i for _, i in rates)) if rates else (None, None)
+
+
+def _rate(lines: list[Line]) -> tuple[float, float]:
+    """Samples and images a second."""
+    seconds = max(sum(line["seconds"] for line in lines), 1e-3)
+    return sum(line["samples"] for line in lines) / seconds, sum(line["images"] for line in lines) / seconds
 
 
 def _last_end(lines: list[Line]) -> str:

@@ -40,8 +40,13 @@ def test_status(pairs_tree, tmp_path, make_recipe) -> None:
     with OutputLock(out):
         assert f"running: process {os.getpid()} on " in run(out).stdout
         found = json.loads(run(out, "--json").stdout)
-    assert found["state"] == "running" and found["holder"]["pid"] == os.getpid()
+    assert found["state"] == "running" and found["holders"][0]["pid"] == os.getpid()
     assert (found["images"], found["images_total"], found["samples"]) == (1, 3, 1)
+
+
+def test_an_object_store_is_no_folder() -> None:
+    said = run("s3://bucket/set")
+    assert said.exit_code == 2 and "s3://bucket/set is no folder" in said.stderr
 
 
 def test_a_folder_that_is_no_dataset(tmp_path) -> None:

@@ -102,6 +102,11 @@ def test_without_a_token_nothing_is_made(hub, nobody, masks) -> None:
         simulate_dataset(masks)
 
 
+def test_an_object_store_cannot_be_pushed_from(masks) -> None:
+    with pytest.raises(UsageError, match=r"--push org/series: memory://x is no folder"):
+        simulate_dataset(change(masks, output={"path": "memory://x"}))
+
+
 @pytest.mark.parametrize("wrong", ["token", "rights", "licence", "stranger"])
 def test_what_the_hub_will_not_take_is_told_before_anything_is_made(wrong, hub, masks, monkeypatch) -> None:
     if wrong == "token":

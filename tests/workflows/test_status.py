@@ -37,15 +37,17 @@ def test_interrupted_running_killed_finished(masks) -> None:
         simulate_dataset(masks, Stop(4))
     found = dataset_status(out)
     assert figures(found) == ("interrupted", 2, 5, 3, 1, 1)
-    assert found.last_end == "interrupted: Ctrl-C" and found.holder is None
+    assert found.last_end == "interrupted: Ctrl-C" and found.holders == ()
     assert found.samples_per_minute and found.seconds_left and "s1.png" in found.last_error
     assert found.bytes == sum(path.stat().st_size for path in (out / "train").rglob("*.[pj]*") if path.name[0] == "s")
     text = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(text.replace('"interrupted"', '"running"'))
+    log = out / "run.log"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # as if it had been killed
     assert dataset_status(out).state == "killed"
     with OutputLock(out):
         found = dataset_status(out)
-        assert found.state == "running" and found.holder and found.holder.pid
+        assert found.state == "running" and found.holders[0].pid
     with pytest.raises(IncompleteError):
         simulate_dataset(change(masks, run={"time_budget": 1e-3, "shard_size": 1}))
     assert dataset_status(out).last_end.startswith("interrupted: --time-budget 0 s is used up")
@@ -75,6 +77,27 @@ def test_further_variants_are_work_that_is_left(masks) -> None:
         simulate_dataset(more, Stop(8))
     found = dataset_status(masks.output_path)
     assert found.images < found.images_total == 5 and found.samples > 4
+
+
+def test_ranks_are_one_dataset(masks) -> None:
+    ranks = [change(masks, run={"rank": rank, "world_size": 2, "shard_size": 1}) for rank in (0, 1)]
+    simulate_dataset(ranks[0])
+    found = dataset_status(masks.output_path)
+    assert figures(found)[:4] == ("interrupted", 3, 5, 3) and found.seconds_left
+    with OutputLock(masks.output_path, ".lock-00001-of-00002"):
+        assert dataset_status(masks.output_path).state == "running"
+    simulate_dataset(ranks[1])
+    assert figures(dataset_status(masks.output_path)) == ("complete", 5, 5, 4, 1, 1)
+
+
+def test_the_rates_of_ranks_add_up(masks) -> None:
+    simulate_dataset(masks)
+    with OutputLock(masks.output_path), OutputLock(masks.output_path, ".lock-00000-of-00002"):
+        (holder, _) = dataset_status(masks.output_path).holders
+        text = json.dumps({"event": "shard", "samples": 8, "images": 4, "seconds": 60, "host": holder.host})
+        lines = [text[:-1] + f', "pid": {pid}}}\n' for pid in (1, holder.pid, 2)]
+        (masks.output_path / "run.log").write_text("".join(lines))
+        assert dataset_status(masks.output_path).samples_per_minute == 16, "two locks, both of them ours"
 
 
 def test_a_dataset_without_log_or_with_a_damaged_one(masks) -> None:
