@@ -19,6 +19,7 @@ from changen_cli.cli import (
     recipes,
     report,
     simulate,
+    status,
     train,
     transitions,
     validate,
@@ -92,6 +93,7 @@ app.command(name="export")(export.export)
 app.command(name="validate")(validate.validate)
 app.command(name="report")(report.report)
 app.command(name="gif")(report.gif)
+app.command(name="status")(status.status)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.command(name="push-to-hub")(push.push_to_hub)

@@ -5,7 +5,7 @@ from __future__ import annotations
 _LONGEST = 1500
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A message as a terminal and a manifest can take it, whatever names and values of others it repeats."""
     text = " ".join(text.split()) if "\n" in text or "\r" in text else text
     if len(text) > _LONGEST:
@@ -26,7 +26,7 @@ class ChangenError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, fix: str = "") -> None:
-        super().__init__(_one_line(f"{message}. {fix}".rstrip() if fix else message))
+        super().__init__(one_line(f"{message}. {fix}".rstrip() if fix else message))
 
 
 class UsageError(ChangenError):

@@ -106,6 +106,11 @@ def read_shard(out: Path, number: int) -> ShardRecord | None:
     return record if record.number == number and rows_path(out, number).is_file() else None
 
 
+def shard_numbers(out: Path) -> list[int]:
+    """Numbers of the shards that are done, as far as names tell."""
+    return sorted({*_numbers(out, ".json")} & {*_numbers(out, ".jsonl")})
+
+
 def remove_others(out: Path, kept: set[int]) -> list[int]:
     """Remove the files of all shards but those kept; returns the numbers of records that were there."""
     records = [number for number in _numbers(out, ".json") if number not in kept]

@@ -19,6 +19,7 @@ from changen_cli.core.types import ClassSchema, Exemplar, Scene, Skip, Texture
 from changen_cli.synthesis.hub import BUNDLED, find_model
 from changen_cli.workflows.ahead import read_ahead
 from changen_cli.workflows.models import open_model
+from changen_cli.workflows.runlog import LOGS
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 # Enough roofs to choose from, and the same ones whatever the limit, the order of work, or the size of the folder.
 LIBRARY_SCENES = 24
 LIBRARY_EXEMPLARS_PER_SCENE = 40
-LOGS = ("run.log", "run.log.1", "run.log.2", "run.log.3")
 SAMPLE = BUNDLED.parent / "sample"
 
 

@@ -72,6 +72,7 @@ class Todo:
     Attributes:
         made: Ids of the samples that are there, of images that are not complete.
         changed: What happened to images after samples were made of them.
+        done: Images with which nothing is left to do.
     """
 
     def __init__(self, records: Iterable[ShardRecord] = (), variants: int = 1) -> None:
@@ -92,6 +93,7 @@ class Todo:
                 made.update(*(by_scene.get(scene["id"], ()) for scene in image.scenes))
                 if complete:
                     del self._made[path]
+        self.done = sum(complete for _, _, complete in self._known.values())
         self.made = {name for names in self._made.values() for name in names}
 
     def made_of(self, paths: Collection[str]) -> frozenset[str]:
