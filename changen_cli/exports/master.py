@@ -347,10 +347,10 @@ def _json(path: Path) -> Row:
 
 def _from_folder(table: Path) -> Iterator[Sample]:
     for row in map(identified, read_lines(table)):
-        yield _stored_sample(table.parent, row)
+        yield sample_of_row(table.parent, row)
 
 
-def _stored_sample(folder: Path, row: Row) -> Sample:
+def sample_of_row(folder: Path, row: Row) -> Sample:
     """A row of a folder with the files it names, all of which lie in the dataset."""
     dates = row["dates"]
 
@@ -374,16 +374,20 @@ def _stored_sample(folder: Path, row: Row) -> Sample:
 
 
 def _from_shard(table: Path) -> Iterator[Sample]:
-    for cells in map(identified, read_cells(table, _BATCH_ROWS)):
-        dates = int(cells["dates"])
+    yield from map(sample_of_cells, map(identified, read_cells(table, _BATCH_ROWS)))
 
-        def stored(cell: Row | None) -> tuple[Stored, ...]:
-            return () if cell is None else (Stored(cell["path"], data=cell["bytes"]),)
 
-        images = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_image")))
-        masks = tuple(s for t in range(dates) for s in stored(cells[f"t{t + 1}_mask"]))
-        numbers = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_instances")))
-        steps = cells.get("change_masks") or [cells["change_mask"]]
-        changes = tuple(s for cell in steps for s in stored(cell))
-        plain = {key: value for key, value in cells.items() if not holds_pixels(key) and key not in _TEXTS}
-        yield Sample(plain, images, masks, changes, cells["events"], numbers, cells.get("objects") or "{}")
+def sample_of_cells(cells: Row) -> Sample:
+    """A row of a Parquet file, which holds everything itself."""
+    dates = int(cells["dates"])
+
+    def stored(cell: Row | None) -> tuple[Stored, ...]:
+        return () if cell is None else (Stored(cell["path"], data=cell["bytes"]),)
+
+    images = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_image")))
+    masks = tuple(s for t in range(dates) for s in stored(cells[f"t{t + 1}_mask"]))
+    numbers = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_instances")))
+    steps = cells.get("change_masks") or [cells["change_mask"]]
+    changes = tuple(s for cell in steps for s in stored(cell))
+    plain = {key: value for key, value in cells.items() if not holds_pixels(key) and key not in _TEXTS}
+    return Sample(plain, images, masks, changes, cells["events"], numbers, cells.get("objects") or "{}")
