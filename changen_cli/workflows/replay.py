@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from changen_cli.core.errors import ModelError, OutputError, SceneError, UsageError
@@ -114,25 +114,21 @@ def replay(
     progress.total(1)
     master, manifest = open_master(out), read_manifest(out)
     origin = find_origin(out, sample)
-    steps = int(manifest.recipe["events"]["steps"])
+    moved = {"source.input": str(source)} if source else {}
+    recipe = load_recipe(out, moved | {"source.layout": manifest.source.get("layout")})
+    steps = recipe.events.steps
     if step is not None and not 0 <= step < steps:
         raise UsageError(
-            f"{sample} has no step {step}", f"Name one from 0 to {steps - 1}: step t leads from date t to t+1"
+            f"{sample} has no step {step}", f"Name one from 0 to {steps - 1}: step t leads from date t to date t+1"
         )
+    if not Path(recipe.source.input).exists():
+        raise UsageError(f"{recipe.source.input}, of which {out} was made, is gone", _ANYWHERE_ELSE)
     if output is not None:
         _check_output(out, output)
-    with TemporaryDirectory(prefix=".changen-replay-", dir=output and _parent(output)) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".changen-replay-", dir=output and _parent(output)) as scratch:
         folder = Path(scratch) / "sample"
-        recipe = load_recipe(
-            out,
-            {
-                "source.input": str(source or manifest.recipe["source"]["input"]),
-                "source.layout": manifest.source["layout"],
-                "output.path": str(folder),
-            },
-        )
-        if not Path(recipe.source.input).exists():
-            raise UsageError(f"{recipe.source.input}, of which {out} was made, is gone", _ANYWHERE_ELSE)
+        # An archive is unpacked beside the output.
+        recipe = recipe.model_copy(update={"output": recipe.output.model_copy(update={"path": str(folder)})})
         compute = _compute(manifest) if manifest.images else None
         series = _make(recipe, origin, manifest, compute, steps if step is None else step + 1, progress)
         progress.stage("comparing")
@@ -173,17 +169,23 @@ def find_origin(out: Path, sample: str) -> Origin:
         raise UsageError(f"{out} has no sample {sample}", f"Nearest: {near}")
     scene, _, variant = sample.rpartition("_v")
     images = {name: image for name, image in found.images.items() if any(s.get("id") == scene for s in image.scenes)}
-    if not images:
-        raise OutputError(f"{out}: the record of shard {found.number} does not say what {sample} was made of")
+    if not images or not variant.isdecimal():
+        raise OutputError(
+            f"{out}: the record of shard {found.number} does not say what {sample} was made of", "Make it again"
+        )
     (name, image), *_ = images.items()
     row = _line(rows_path(out, found.number), found.samples.index(sample))
     return Origin(sample, scene, int(variant), name, image.sha256, row.get("_sha256", {}))
 
 
 def _line(path: Path, number: int) -> dict[str, Any]:
-    with path.open(encoding="utf-8") as file:
-        row: dict[str, Any] = json.loads(next(islice(file, number, None), "{}"))
-    return row
+    """One line of a shard; empty where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            row = json.loads(next(islice(file, number, None), ""))
+    except (OSError, ValueError):
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 @with_unpacked_input
