@@ -22,7 +22,7 @@ from rich.table import Table
 from changen_cli.core.recipe import Recipe, build_recipe
 from changen_cli.core.types import Scene
 from changen_cli.synthesis.synthesiser import Synthesiser
-from changen_cli.workflows.generate import finish_sample
+from changen_cli.workflows.drawing import finish_sample
 from changen_cli.workflows.plans import Plan, open_labelled_source, simulate
 from changen_cli.workflows.setup import SAMPLE, build_library, choose_compute, load_pipeline, synthesis_settings
 

@@ -13,7 +13,7 @@ import numpy as np
 from changen_cli.core.errors import IncompleteError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import Scene
-from changen_cli.workflows.generate import treat_unchanged
+from changen_cli.workflows.drawing import treat_unchanged
 from changen_cli.workflows.inputs import with_unpacked_input
 from changen_cli.workflows.plans import gather, open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress

@@ -76,22 +76,23 @@ class SampleWriter(Protocol):
         ...
 
 
-def open_writer(layout: Layout, out: Path, schema: ClassSchema) -> SampleWriter:
+def open_writer(layout: Layout, out: Path, schema: ClassSchema, part: str = "") -> SampleWriter:
     """Return the writer of a layout.
 
     Args:
         layout: ``folder`` (image files and ``metadata.jsonl``) or ``parquet`` (shards with embedded images).
         out: The dataset folder; created when missing.
         schema: The classes of the masks.
+        part: The part of the staging folder this process has to itself, where several write.
     """
     # Imported here: each implementation imports this module.
     if layout == "parquet":
         from changen_cli.writers.parquet import ParquetWriter
 
-        return ParquetWriter(out, schema)
+        return ParquetWriter(out, schema, part=part)
     from changen_cli.writers.folder import FolderWriter
 
-    return FolderWriter(out, schema)
+    return FolderWriter(out, schema, part)
 
 
 def check_sample(sample: TimeSeries) -> None:

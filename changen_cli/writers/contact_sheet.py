@@ -125,12 +125,14 @@ class ContactSheet:
                 words = str(block.info.get("kinds", "")).split()
                 self._blocks[int(variant), name] = block.copy()
         except (OSError, ValueError):
-            path.unlink()
+            path.unlink(missing_ok=True)
             return
         self._kinds[int(variant), name] = {kind for kind in LOOKS if kind in words}
 
     def save(self, path: Path) -> Path:
         """Write the sheet as PNG, atomically, and return ``path``."""
+        for key in sorted(self._blocks)[self.max_samples :]:  # several processes add to one folder
+            self._drop(key)
         blocks = [block for _, block in sorted(self._blocks.items())]
         width = max([block.width for block in blocks], default=720)
         top = header(self.title, set().union(*self._kinds.values()), self.schema, width)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from changen_cli import __version__
 from changen_cli.cli.app import app
-from changen_cli.workflows import generate as workflow
+from changen_cli.workflows import drawing as workflow
 
 
 def run(*arguments: object) -> Result:

@@ -1,0 +1,110 @@
+"""Where shards are made: in this process, or on the workers of a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+
+from changen_cli.core.recipe import Recipe
+from changen_cli.core.types import Exemplar, Texture
+from changen_cli.workflows.budget import Budget
+from changen_cli.workflows.dataset import Dataset
+from changen_cli.workflows.drawing import Facts, open_drawing
+from changen_cli.workflows.loop import make_shards
+from changen_cli.workflows.making import ShardMaker
+from changen_cli.workflows.plans import plan_samples
+from changen_cli.workflows.progress import Progress
+from changen_cli.workflows.shards import Todo, shard_items
+from changen_cli.workflows.workers import plan_in_processes
+
+if TYPE_CHECKING:
+    from changen_cli.sources.folder import Source
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be made.
+
+    Attributes:
+        recipe: The recipe.
+        source: The scenes.
+        library: Exemplars to create objects from.
+        textures: Pieces of every class.
+        dataset: What it goes into.
+        todo: What of it is left to do.
+        facts: How samples are drawn.
+        progress: Who wants to know how far it is.
+        started: When the run began, by :func:`time.perf_counter`.
+    """
+
+    recipe: Recipe
+    source: Source
+    library: list[Exemplar]
+    textures: list[Texture]
+    dataset: Dataset
+    todo: Todo
+    facts: Facts
+    progress: Progress
+    started: float
+
+
+class Executor(Protocol):
+    """Makes shards."""
+
+    def facts(self) -> Facts:
+        """How it draws."""
+        ...
+
+    def make(self, job: Job) -> str:
+        """Make what is left to do.
+
+        Returns:
+            Why it stopped before everything was done; empty when it did not.
+        """
+        ...
+
+
+def open_executor(recipe: Recipe, *, images: bool) -> AbstractContextManager[Executor]:
+    """The executor a recipe names; within the block it holds what it draws with.
+
+    Raises:
+        UsageError: For a device torch does not have.
+        ModelError: When the model cannot be loaded.
+    """
+    return _here(recipe, images)
+
+
+@contextmanager
+def _here(recipe: Recipe, images: bool) -> Iterator[Executor]:
+    yield _Here(recipe, images)
+
+
+class _Here:
+    """Makes one shard after the other in this process; reading, drawing and writing overlap."""
+
+    def __init__(self, recipe: Recipe, images: bool) -> None:
+        self._drawing = open_drawing(recipe, images=images)
+
+    def facts(self) -> Facts:
+        return self._drawing.facts
+
+    def make(self, job: Job) -> str:
+        recipe, source, dataset = job.recipe, job.source, job.dataset
+        draw = self._drawing.fit(source.schema, job.library, job.textures, job.progress)
+        maker = ShardMaker(recipe, source.schema, count(dataset.next_number), dataset.title)
+        before = dataset.before
+        maker.samples, maker.images, maker.bytes = before.samples, before.complete_images, before.bytes
+        plan = plan_in_processes if recipe.run.workers > 1 else plan_samples
+        items = shard_items(source, recipe, job.todo)
+        work = plan(items, source, recipe, job.library, job.textures, job.facts.label_safe, job.todo.made)
+        budget = Budget(recipe.run, job.started)
+        try:
+            return make_shards(work, draw, maker, recipe, job.progress, lambda: budget.spent(maker.bytes))
+        except OSError:  # a full disk, say: nothing more can be written
+            raise
+        except BaseException:
+            maker.seal_unfinished()
+            raise
