@@ -17,15 +17,15 @@ from changen_cli.core.manifest import Manifest, ModelRecord, library_versions, r
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.recipe_files import load_recipe
 from changen_cli.core.shards import read_shards, rows_path
-from changen_cli.core.types import Scene, Skip, TimeSeries
+from changen_cli.core.types import MaskSeries, Scene, Skip, TimeSeries
 from changen_cli.exports.compare import Comparison, compare_samples, find_sample
 from changen_cli.exports.master import Master, open_master
-from changen_cli.workflows.generate import finish_sample, synthesise_batch
+from changen_cli.workflows.drawing import Drawing, open_drawing
 from changen_cli.workflows.inputs import with_unpacked_input
 from changen_cli.workflows.ledger import proposals_record
-from changen_cli.workflows.plans import Plan, as_sample, gather, known_objects, open_labelled_source, simulate
+from changen_cli.workflows.plans import gather, known_objects, open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress, Silent
-from changen_cli.workflows.setup import Compute, choose_compute, holds_something, load_pipeline, synthesis_settings
+from changen_cli.workflows.setup import Compute, holds_something
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -128,9 +128,8 @@ def replay(
     with tempfile.TemporaryDirectory(prefix=".changen-replay-", dir=output and _parent(output)) as scratch:
         folder = Path(scratch) / "sample"
         # An archive is unpacked beside the output.
-        recipe = recipe.model_copy(update={"output": recipe.output.model_copy(update={"path": str(folder)})})
-        compute = _compute(manifest) if manifest.images else None
-        series = _make(recipe, origin, manifest, compute, steps if step is None else step + 1, progress)
+        beside = _changed(recipe, "output", {"path": str(folder)})
+        series, compute = _make(beside, origin, manifest, steps if step is None else step + 1, progress)
         progress.stage("comparing")
         made = find_sample(_write(series, folder, master), sample)
         stored = find_sample(master, sample)
@@ -190,46 +189,51 @@ def _line(path: Path, number: int) -> dict[str, Any]:
 
 @with_unpacked_input
 def _make(
-    recipe: Recipe, origin: Origin, manifest: Manifest, compute: Compute | None, steps: int, progress: Progress
-) -> TimeSeries:
-    """Make the sample again, up to the end of so many steps."""
-    from changen_cli.synthesis.synthesiser import Synthesiser, knows_damage
-
+    recipe: Recipe, origin: Origin, manifest: Manifest, steps: int, progress: Progress
+) -> tuple[TimeSeries, Compute | None]:
+    """Make the sample again, up to the end of so many steps; returns it, and where it was drawn."""
     progress.stage("reading")
     source = open_labelled_source(recipe)
     _check_source(source, manifest, origin)
-    pipeline = None
-    if compute is not None:
-        pipeline, model = load_pipeline(recipe, compute)
-        _check_model(_hash_of(manifest.model), _hash_of(model), recipe.synthesis.model)
+    shorter = _cut_recipe(recipe, steps)
+    drawing = _open_drawing(shorter, manifest)
+    _check_model(_hash_of(manifest.model), _hash_of(drawing.facts.model), recipe.synthesis.model)
     library, textures = gather(recipe, source, dict(manifest.stock))
     scene = _scene(source, origin)
     known = known_objects(scene, source.schema, recipe, library)
-    label_safe = compute is not None and not knows_damage(pipeline)
-    plan = simulate(scene, source.schema, recipe, origin.variant, known, textures, label_safe)
-    plan, recipe = _cut(plan, recipe, steps)
-    if compute is None:
-        return as_sample(plan, recipe)
-    synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), source.schema, library, textures)
-    (images,) = synthesise_batch([plan], synthesiser, recipe, progress)
-    return finish_sample(plan, images, recipe)
+    plan = simulate(scene, source.schema, recipe, origin.variant, known, textures, drawing.facts.label_safe)
+    draw = drawing.fit(source.schema, library, textures, progress)
+    (finish,) = draw([replace(plan, series=_cut_series(plan.series, steps))])
+    return finish(), drawing.facts.compute
 
 
-def _cut(plan: Plan, recipe: Recipe, steps: int) -> tuple[Plan, Recipe]:
-    """A plan that ends after so many steps, and the recipe of such a series."""
-    if steps == recipe.events.steps:
-        return plan, recipe
-    series, events = plan.series, recipe.events
-    dates = slice(steps + 1)
-    shorter = replace(
+def _open_drawing(recipe: Recipe, manifest: Manifest) -> Drawing:
+    """Draw as the dataset was drawn: device type, precision and threads, where this machine has them."""
+    threads = min(manifest.threads or 1, os.cpu_count() or 1)
+    before = {"device": manifest.device.partition(":")[0], "dtype": manifest.dtype, "threads": threads}
+    try:
+        return open_drawing(_changed(recipe, "run", before if manifest.images else {}), images=manifest.images)
+    except UsageError:
+        return open_drawing(_changed(recipe, "run", {"device": "auto", "dtype": "auto"}), images=manifest.images)
+
+
+def _cut_recipe(recipe: Recipe, steps: int) -> Recipe:
+    dates = recipe.events.dates
+    return _changed(recipe, "events", {"steps": steps, "dates": dates and dates[: steps + 1]})
+
+
+def _cut_series(series: MaskSeries, steps: int) -> MaskSeries:
+    return replace(
         series,
-        masks=series.masks[dates],
-        instances=series.instances[dates],
+        masks=series.masks[: steps + 1],
+        instances=series.instances[: steps + 1],
         events=tuple(event for event in series.events if event.time_index < steps),
         reports=series.reports[:steps],
     )
-    section = events.model_copy(update={"steps": steps, "dates": events.dates and events.dates[dates]})
-    return replace(plan, series=shorter), recipe.model_copy(update={"events": section})
+
+
+def _changed(recipe: Recipe, section: str, values: dict[str, Any]) -> Recipe:
+    return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
 
 
 def _check_source(source: Source, manifest: Manifest, origin: Origin) -> None:
@@ -277,15 +281,6 @@ def _scene(source: Source, origin: Origin) -> Scene:
         else:
             raise SceneError(f"{source.root / origin.image}: {item.reason}", _ANYWHERE_ELSE)
     raise SceneError(f"{source.root / origin.image} gives no scene {origin.scene}", _ANYWHERE_ELSE)
-
-
-def _compute(manifest: Manifest) -> Compute:
-    """The device type, precision and threads of the dataset, where this machine has them."""
-    threads = min(manifest.threads or 1, os.cpu_count() or 1)
-    try:
-        return choose_compute(manifest.device.partition(":")[0], manifest.dtype, threads)
-    except UsageError:
-        return choose_compute()
 
 
 def _elsewhere(manifest: Manifest, compute: Compute | None) -> Iterator[str]:
