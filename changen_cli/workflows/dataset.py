@@ -36,6 +36,7 @@ class Dataset:
         before: The account of what was there when it was opened.
         next_number: The first number no shard has.
         title: Heading of the contact sheet.
+        changed: Once it is closed: images that changed after objects and ground were taken from them.
     """
 
     def __init__(self, recipe: Recipe, schema: ClassSchema, manifest: Manifest, past: Past | None) -> None:
@@ -44,6 +45,7 @@ class Dataset:
 
         self._recipe, self._schema, self._manifest = recipe, schema, manifest
         self.output = recipe.output_path
+        self.changed: dict[str, str] = {}
         if past is None:
             clear_output(self.output)
         manifest.save(self.output)
@@ -76,6 +78,8 @@ class Dataset:
         from changen_cli.writers import open_writer
 
         manifest, records = self._manifest, list(read_shards(self.output))
+        self.changed = {path: "changed" for record in records for path in record.unlike(manifest.stock)}
+        manifest.changed |= self.changed
         writer = open_writer(self._recipe.output.format, self.output, self._schema)
         if not any(record.samples for record in records):
             writer.abandon()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from changen_cli.core.errors import disk_errors
 from changen_cli.core.lock import OutputLock
 from changen_cli.core.manifest import Manifest, new_manifest
 from changen_cli.core.recipe import Recipe
@@ -68,6 +69,7 @@ class Run:
         self.done: RunResult | None = None
         with ExitStack() as stack:
             stack.enter_context(terminable())
+            stack.enter_context(disk_errors(recipe.output_path))
             check_output(recipe)  # no lock is put into a stranger's folder
             stack.enter_context(OutputLock(recipe.output_path))
             self._past = find_past(recipe)
@@ -80,7 +82,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     def _open(self) -> None:
         from changen_cli.sources.statement import read_statement
@@ -154,6 +156,7 @@ class Run:
         self.progress.stage("closing")
         manifest.changed |= todo.changed
         ledger, preview = dataset.close("interrupted" if stop else "complete")
+        todo.changed |= dataset.changed
         for line in todo.told():
             self.progress.note(line)
         result = result_of(recipe, ledger)
