@@ -226,7 +226,7 @@ def _read(source: Source, candidate: Candidate, limit: int | None) -> Iterator[I
         # All of an image is read before its first scene is there.
         if not used and not is_untouched(candidate, before):
             yield Skip(candidate.relative, "it or its label changed or vanished while it was read")
-            break
+            return  # not finished: the next run looks again
         yield item
         used += isinstance(item, Scene)
         if used == limit:

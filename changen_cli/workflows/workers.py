@@ -69,10 +69,6 @@ def plan_in_processes(
                 continue
             try:
                 series = None if future is None else future.result()
-            except BrokenProcessPool as error:
-                raise ChangenError(
-                    "a process that simulates died, for want of memory perhaps", "Use fewer --workers"
-                ) from error
             except ChangenError as error:
                 yield Skip(scene.source_path, str(error))
                 failed = scene.id
@@ -82,6 +78,11 @@ def plan_in_processes(
             used = scene.id
             if series is not None:
                 yield Plan(scene, variant, *series)
+    except BrokenProcessPool as error:
+        raise ChangenError(
+            "a process that simulates died, for want of memory perhaps",
+            "Run the same command again to go on, with fewer --workers",
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
