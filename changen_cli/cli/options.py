@@ -55,6 +55,9 @@ KEYS = {
     "dtype": "run.dtype",
     "threads": "run.threads",
     "workers": "run.workers",
+    "executor": "run.executor",
+    "ray_address": "run.ray_address",
+    "gpus_per_worker": "run.gpus_per_worker",
     "shard_size": "run.shard_size",
     "max_failed": "run.max_failed",
     "time_budget": "run.time_budget",
@@ -282,7 +285,27 @@ Threads = Annotated[
     int | None, _option("--threads", help="CPU threads of the model. \\[default: cores - 1]", panel=RUN)
 ]
 
-Workers = Annotated[int | None, _option("--workers", help="Processes that simulate masks.", panel=RUN, default="1")]
+Workers = Annotated[
+    int | None,
+    _option(
+        "--workers",
+        help="Processes that simulate masks; with --executor ray, that make shards. "
+        "\\[default: a thread; with ray, as many as there is room for]",
+        panel=RUN,
+    ),
+]
+Executor = Annotated[
+    Literal["local", "ray"] | None,
+    _option("--executor", help="Where shards are made: here, or on a Ray cluster.", panel=RUN, default="local"),
+]
+RayAddress = Annotated[
+    str | None,
+    _option("--ray-address", help="A running Ray cluster, or auto. \\[default: one of this machine]", panel=RUN),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    _option("--gpus-per-worker", help="GPUs of a Ray worker. \\[default: 1 where there are some]", panel=RUN),
+]
 ShardSize = Annotated[
     int | None,
     _option("--shard-size", help="Images per shard: made, recorded and resumed as one.", panel=RUN, default="16"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
@@ -71,33 +71,41 @@ def open_executor(recipe: Recipe, *, images: bool) -> AbstractContextManager[Exe
     """The executor a recipe names; within the block it holds what it draws with.
 
     Raises:
-        UsageError: For a device torch does not have.
+        UsageError: For a device torch does not have, or a cluster that does not answer.
         ModelError: When the model cannot be loaded.
     """
-    return _here(recipe, images)
+    return _on_ray(recipe, images) if recipe.run.executor == "ray" else nullcontext(Here(recipe, images))
 
 
 @contextmanager
-def _here(recipe: Recipe, images: bool) -> Iterator[Executor]:
-    yield _Here(recipe, images)
+def _on_ray(recipe: Recipe, images: bool) -> Iterator[Executor]:
+    from changen_cli.workflows.cluster import OnRay
+
+    pool = OnRay(recipe, images)
+    try:
+        yield pool
+    finally:
+        pool.close()
 
 
-class _Here:
+class Here:
     """Makes one shard after the other in this process; reading, drawing and writing overlap."""
 
     def __init__(self, recipe: Recipe, images: bool) -> None:
         self._drawing = open_drawing(recipe, images=images)
 
     def facts(self) -> Facts:
+        """How it draws."""
         return self._drawing.facts
 
     def make(self, job: Job) -> str:
+        """Make what is left to do; what a shard has when that is cut off is kept."""
         recipe, source, dataset = job.recipe, job.source, job.dataset
         draw = self._drawing.fit(source.schema, job.library, job.textures, job.progress)
         maker = ShardMaker(recipe, source.schema, count(dataset.next_number), dataset.title)
         before = dataset.before
         maker.samples, maker.images, maker.bytes = before.samples, before.complete_images, before.bytes
-        plan = plan_in_processes if recipe.run.workers > 1 else plan_samples
+        plan = plan_in_processes if (recipe.run.workers or 1) > 1 else plan_samples
         items = shard_items(source, recipe, job.todo)
         work = plan(items, source, recipe, job.library, job.textures, job.facts.label_safe, job.todo.made)
         budget = Budget(recipe.run, job.started)
