@@ -69,8 +69,8 @@ def fills_up(disk, recipe, sizes_kb) -> None:
 
 @pytest.mark.parametrize("layout", ["folder", "parquet"])
 def test_a_full_disk(layout, disk, recipe) -> None:
-    """Before anything is there, between shards, and while the tables are written."""
-    fills_up(disk, change(recipe, output={"format": layout}), (4, 1100, 3600))
+    """Between shards, and while the tables are written."""
+    fills_up(disk, change(recipe, output={"format": layout}), (1100, 3600))
 
 
 @pytest.mark.slow
@@ -110,6 +110,17 @@ def test_a_disk_that_may_only_be_read(disk, recipe) -> None:
     disk.remount("rw")
     assert command(recipe, out).exit_code == 0
     assert manifest(out)["counts"]["samples"] == 4
+
+
+def test_a_run_killed_over_its_first_file(recipe) -> None:
+    """What is left then is no stranger's folder."""
+    recipe.output_path.mkdir(parents=True)
+    (recipe.output_path / ".partial-123-manifest.json").write_text('{"schema_ver')
+    assert simulate_dataset(recipe).samples == 4
+    assert not list(recipe.output_path.glob(".*"))
+    (recipe.output_path / "manifest.json").rename(recipe.output_path / ".partial-123-other")
+    with pytest.raises(OutputError, match="was not made by changen"):
+        simulate_dataset(recipe)
 
 
 ODD = "50% done; $HOME `x` 'quoted\" [a*b]? #1 & ünï — 日本語 \\ {0} %s.zip"
