@@ -55,6 +55,8 @@ def generate(
     executor: options.Executor = None,
     ray_address: options.RayAddress = None,
     gpus_per_worker: options.GpusPerWorker = None,
+    rank: options.Rank = None,
+    world_size: options.WorldSize = None,
     shard_size: options.ShardSize = None,
     max_failed: options.MaxFailed = None,
     time_budget: options.TimeBudget = None,
@@ -105,6 +107,11 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
         )
         return
     figures = made.statistics
+    if made.share:
+        if not quiet:
+            say(f"{made.share} is done; {made.samples} samples are there. The last rank completes the dataset")
+        result(str(made.output))
+        return
     if made.nothing_to_do and not quiet:
         say(f"Nothing to do: {made.samples} samples are there. --mode extend adds new images, overwrite starts over")
     elif not quiet:

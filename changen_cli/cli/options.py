@@ -58,6 +58,8 @@ KEYS = {
     "executor": "run.executor",
     "ray_address": "run.ray_address",
     "gpus_per_worker": "run.gpus_per_worker",
+    "rank": "run.rank",
+    "world_size": "run.world_size",
     "shard_size": "run.shard_size",
     "max_failed": "run.max_failed",
     "time_budget": "run.time_budget",
@@ -305,6 +307,13 @@ RayAddress = Annotated[
 GpusPerWorker = Annotated[
     float | None,
     _option("--gpus-per-worker", help="GPUs of a Ray worker. \\[default: 1 where there are some]", panel=RUN),
+]
+Rank = Annotated[
+    int | None,
+    _option("--rank", help="Which share of a job array this is. \\[default: Slurm's or torchrun's]", panel=RUN),
+]
+WorldSize = Annotated[
+    int | None, _option("--world-size", help="Of how many shares. \\[default: Slurm's or torchrun's]", panel=RUN)
 ]
 ShardSize = Annotated[
     int | None,

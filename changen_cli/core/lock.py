@@ -53,14 +53,15 @@ class OutputLock:
 
     Args:
         folder: The output folder.
+        name: The file's name, where several locks are wanted; it begins with ``.lock``.
 
     Raises:
         LockedError: Another run that lives holds it.
         OutputError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE_NAME
+    def __init__(self, folder: Path, name: str = FILE_NAME) -> None:
+        self._path = folder / name
         self._file = _take(self._path)
         self._stop = threading.Event()
         holder = Holder(os.getpid(), socket.gethostname(), round(time.time(), 1), _ticks(os.getpid()))
@@ -101,9 +102,9 @@ class OutputLock:
                 return
 
 
-def read_holder(folder: Path) -> Holder | None:
+def read_holder(folder: Path, name: str = FILE_NAME) -> Holder | None:
     """Who holds the lock of a folder, as far as can be told without taking it; None when nobody who lives does."""
-    path = folder / FILE_NAME
+    path = folder / name
     holder = _read(path)
     return holder if holder is not None and _lives(path, holder) else None
 
@@ -122,7 +123,7 @@ def _take(path: Path) -> IO[str]:
                 holder is not None and holder.host != socket.gethostname() and _lives(path, holder, watched=True)
             ):
                 raise LockedError(
-                    f"{path.parent} is being written by {holder or 'another run'}",
+                    f"{path.parent} is being written by {_noted(path) or 'another run'}",
                     "Wait for it, end it, or choose another --output",
                 )
             if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
@@ -152,6 +153,16 @@ def _flock(file: IO[str]) -> bool:
     path = Path(file.name)
     holder = _read(path)
     return holder is None or not _lives(path, holder, watched=True)
+
+
+def _noted(path: Path) -> Holder | None:
+    """Who holds a lock that is held; the note is written right after the lock was taken."""
+    for _ in range(20):
+        holder = _read(path)
+        if holder is not None:
+            return holder
+        time.sleep(0.05)
+    return None
 
 
 def _read(path: Path) -> Holder | None:

@@ -219,6 +219,8 @@ class RunSection(_Section):
     ray_address: str | None = Field(None, description="its address, or auto; one of this machine if not given")
     gpus_per_worker: float | None = Field(None, ge=0, description="GPUs of a Ray worker; 1 where there are some")
     shard_size: int = Field(16, ge=1, description="images per shard: what is made, recorded and resumed as one")
+    rank: int | None = Field(None, ge=0, description="which share of a job array this is; from Slurm or torchrun")
+    world_size: int | None = Field(None, ge=1, description="of how many shares; from Slurm or torchrun")
     max_failed: Share = Field(0.01, description="share of samples that may fail before the run counts as failed")
     time_budget: Duration | None = Field(None, description="stop at the end of a shard in time, e.g. 2h")
     disk_budget: Size | None = Field(None, description="stop before the dataset is larger, e.g. 200GB")

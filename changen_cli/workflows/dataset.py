@@ -31,6 +31,7 @@ class Dataset:
         schema: The classes of the masks.
         manifest: The promise.
         past: What an earlier run left; without one the folder is cleared first.
+        alone: Whether nobody else is writing to it; else what is there is left alone.
 
     Attributes:
         before: The account of what was there when it was opened.
@@ -39,18 +40,21 @@ class Dataset:
         changed: Once it is closed: images that changed after objects and ground were taken from them.
     """
 
-    def __init__(self, recipe: Recipe, schema: ClassSchema, manifest: Manifest, past: Past | None) -> None:
+    def __init__(
+        self, recipe: Recipe, schema: ClassSchema, manifest: Manifest, past: Past | None, *, alone: bool = True
+    ) -> None:
         from changen_cli.writers.classes import write_classes
         from changen_cli.writers.staging import drop_all
 
         self._recipe, self._schema, self._manifest = recipe, schema, manifest
         self.output = recipe.output_path
         self.changed: dict[str, str] = {}
-        if past is None:
-            clear_output(self.output)
-        manifest.save(self.output)
+        if alone:
+            if past is None:
+                clear_output(self.output)
+            manifest.save(self.output)
+            drop_all(self.output)
         write_classes(self.output, schema)
-        drop_all(self.output)
         drawn_by = manifest.model.id if manifest.model else "exemplars only" if manifest.images else "masks only"
         self.title = f"{Path(recipe.source.input).resolve().name}: {drawn_by}"
         records = past.records if past else []

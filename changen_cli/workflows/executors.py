@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from changen_cli.core.recipe import Recipe
@@ -17,7 +16,8 @@ from changen_cli.workflows.loop import make_shards
 from changen_cli.workflows.making import ShardMaker
 from changen_cli.workflows.plans import plan_samples
 from changen_cli.workflows.progress import Progress
-from changen_cli.workflows.shards import Todo, shard_items
+from changen_cli.workflows.ranks import Share
+from changen_cli.workflows.shards import Todo, plan_tasks, shard_items, task_items
 from changen_cli.workflows.workers import plan_in_processes
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Job:
         todo: What of it is left to do.
         facts: How samples are drawn.
         progress: Who wants to know how far it is.
+        share: What of it is this process's.
         started: When the run began, by :func:`time.perf_counter`.
     """
 
@@ -48,6 +49,7 @@ class Job:
     todo: Todo
     facts: Facts
     progress: Progress
+    share: Share
     started: float
 
 
@@ -102,11 +104,16 @@ class Here:
         """Make what is left to do; what a shard has when that is cut off is kept."""
         recipe, source, dataset = job.recipe, job.source, job.dataset
         draw = self._drawing.fit(source.schema, job.library, job.textures, job.progress)
-        maker = ShardMaker(recipe, source.schema, count(dataset.next_number), dataset.title)
+        share = job.share
+        maker = ShardMaker(recipe, source.schema, share.numbers(dataset.next_number), dataset.title, share.name)
         before = dataset.before
         maker.samples, maker.images, maker.bytes = before.samples, before.complete_images, before.bytes
         plan = plan_in_processes if (recipe.run.workers or 1) > 1 else plan_samples
-        items = shard_items(source, recipe, job.todo)
+        if share.is_whole:
+            items = shard_items(source, recipe, job.todo)
+        else:
+            tasks = plan_tasks(source, recipe, job.todo, share.rank, share.world_size)
+            items = (item for task in tasks for item in task_items(task, source))
         work = plan(items, source, recipe, job.library, job.textures, job.facts.label_safe, job.todo.made)
         budget = Budget(recipe.run, job.started)
         try:

@@ -28,6 +28,7 @@ class RunResult:
         seconds: Wall time.
         statistics: Figures for people: changed share, events by kind, steps met.
         nothing_to_do: Whether everything was there before.
+        share: The rank whose share was made, where the others' are not all there yet; else empty.
     """
 
     output: Path
@@ -40,6 +41,7 @@ class RunResult:
     seconds: float = 0.0
     statistics: dict[str, Any] = field(default_factory=dict)
     nothing_to_do: bool = False
+    share: str = ""
 
 
 def result_of(recipe: Recipe, ledger: Ledger) -> RunResult:

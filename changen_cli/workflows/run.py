@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from changen_cli.core.errors import disk_errors
-from changen_cli.core.lock import OutputLock
 from changen_cli.core.manifest import Manifest, new_manifest
 from changen_cli.core.recipe import Recipe
+from changen_cli.core.shards import read_shards
 from changen_cli.core.signals import terminable
 from changen_cli.core.types import EventKind, Exemplar, Texture
 from changen_cli.workflows.dataset import Dataset
@@ -33,10 +33,11 @@ from changen_cli.workflows.plans import (
     open_labelled_source,
 )
 from changen_cli.workflows.progress import Progress
+from changen_cli.workflows.ranks import closing, locked, share_of
 from changen_cli.workflows.results import RunResult, check_complete, result_before, result_of
 from changen_cli.workflows.resume import find_past
 from changen_cli.workflows.setup import check_output
-from changen_cli.workflows.shards import Todo
+from changen_cli.workflows.shards import Todo, unrecorded
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -54,6 +55,7 @@ class Run:
 
     Attributes:
         source: The scenes.
+        share: What of the dataset is made here.
         done: What there is, where nothing is left to do; else None.
 
     Raises:
@@ -65,14 +67,17 @@ class Run:
     def __init__(self, recipe: Recipe, progress: Progress, *, images: bool) -> None:
         self._started = time.perf_counter()
         self._images = images
+        self.share = share_of(recipe)
+        if self.share.device and recipe.run.device == "auto" and images and _has_cuda():
+            recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"device": self.share.device})})
         self.recipe, self.progress = recipe, progress
         self.done: RunResult | None = None
         with ExitStack() as stack:
             stack.enter_context(terminable())
             stack.enter_context(disk_errors(recipe.output_path))
             check_output(recipe)  # no lock is put into a stranger's folder
-            stack.enter_context(OutputLock(recipe.output_path))
-            self._past = find_past(recipe)
+            stack.enter_context(locked(recipe.output_path, self.share))
+            self._past = find_past(recipe, alone=self.share.is_whole)
             self._open()
             self._stack = stack.pop_all()
 
@@ -101,6 +106,8 @@ class Run:
                 return
             progress.note(f"taking up {recipe.output_path}: {Ledger(past.records).samples} samples are there")
             self._stock = dict(past.manifest.stock)
+        if not self.share.is_whole:
+            progress.note(f"{self.share} (by {self.share.said_by}): only the shards of this rank are made here")
         progress.note(_roles(self.source, recipe, self.kinds))
 
     def _collect(self) -> tuple[list[Exemplar], list[Texture]]:
@@ -126,42 +133,75 @@ class Run:
         """
         if self.done is not None:
             return self.done
-        recipe, past = self.recipe, self._past
         # Device and model before anything slow: a typo should not cost a minute of reading.
-        with open_executor(recipe, images=self._images) as executor:
-            facts = executor.facts()
-            if past is not None:
-                past.check_model(facts.model)
-            library, textures = self._collect()
-            manifest = self._promise(facts)
-            if past is not None:
-                past.carry_over(manifest)
-                for line in past.notes:
-                    self.progress.note(line)
-            dataset = Dataset(recipe, self.source.schema, manifest, past)
-            todo = Todo(past.records if past else (), recipe.variants)
-            job = Job(recipe, self.source, library, textures, dataset, todo, facts, self.progress, self._started)
-            self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
+        with open_executor(self.recipe, images=self._images) as executor:
+            job, manifest = self._begin(executor.facts())
             try:
                 stop = executor.make(job)
-            except OSError:
-                with suppress(OSError):
-                    dataset.give_up()
-                raise
             except BaseException as error:
-                self.progress.stage("closing")
-                told = isinstance(error, KeyboardInterrupt)
-                dataset.close("interrupted" if told else "failed", tables=not told)
+                if self.share.is_whole:
+                    self._break_off(job.dataset, error)
                 raise
         self.progress.stage("closing")
-        manifest.changed |= todo.changed
-        ledger, preview = dataset.close("interrupted" if stop else "complete")
-        todo.changed |= dataset.changed
-        for line in todo.told():
+        if not self.share.is_whole:
+            return self._end_share(job, manifest, stop)
+        manifest.changed |= job.todo.changed
+        return self._end(job, stop)
+
+    def _begin(self, facts: Facts) -> tuple[Job, Manifest]:
+        """Promise the dataset, or find it promised."""
+        recipe, past, share = self.recipe, self._past, self.share
+        if past is not None:
+            past.check_model(facts.model)
+        library, textures = self._collect()
+        manifest = self._promise(facts)
+        if past is None and not share.is_whole and not manifest.claim(recipe.output_path):
+            past = find_past(recipe, alone=False)  # another rank was first
+        if past is not None:
+            past.check_model(facts.model)
+            past.carry_over(manifest)
+            for line in past.notes:
+                self.progress.note(line)
+        dataset = Dataset(recipe, self.source.schema, manifest, past, alone=share.is_whole)
+        todo = Todo(past.records if past else (), recipe.variants)
+        job = Job(recipe, self.source, library, textures, dataset, todo, facts, self.progress, share, self._started)
+        self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
+        return job, manifest
+
+    def _break_off(self, dataset: Dataset, error: BaseException) -> None:
+        """Close a dataset whose run cannot go on."""
+        self.progress.stage("closing")
+        if isinstance(error, OSError):  # a full disk, say: nothing more can be written
+            with suppress(OSError):
+                dataset.give_up()
+            return
+        told = isinstance(error, KeyboardInterrupt)
+        dataset.close("interrupted" if told else "failed", tables=not told)
+
+    def _end_share(self, job: Job, manifest: Manifest, stop: str) -> RunResult:
+        """Complete the dataset if the other ranks have made their shares."""
+        recipe, share = self.recipe, self.share
+        if not stop and not unrecorded(self.source, recipe, read_shards(recipe.output_path)):
+            with closing(recipe.output_path, share) as mine:
+                past = find_past(recipe, alone=False)
+                if mine and past is not None and past.manifest.status != "complete":
+                    past.carry_over(manifest)
+                    return self._end(job, stop)
+        result = result_of(recipe, Ledger(read_shards(recipe.output_path)))
+        result.seconds = time.perf_counter() - self._started
+        if stop:
+            check_complete(recipe, result, Ledger([]), stop)
+        result.share = str(share)
+        return result
+
+    def _end(self, job: Job, stop: str) -> RunResult:
+        ledger, preview = job.dataset.close("interrupted" if stop else "complete")
+        job.todo.changed |= job.dataset.changed
+        for line in job.todo.told():
             self.progress.note(line)
-        result = result_of(recipe, ledger)
+        result = result_of(self.recipe, ledger)
         result.preview, result.seconds = preview, time.perf_counter() - self._started
-        check_complete(recipe, result, ledger, stop)
+        check_complete(self.recipe, result, ledger, stop)
         return result
 
     def _promise(self, facts: Facts) -> Manifest:
@@ -191,6 +231,12 @@ class Run:
             stock=self._stock,
             **(asdict(facts.compute) if facts.compute else {}),
         )
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _roles(source: Source, recipe: Recipe, kinds: tuple[EventKind, ...]) -> str:

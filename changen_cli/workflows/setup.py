@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 LIBRARY_SCENES = 24
 LIBRARY_EXEMPLARS_PER_SCENE = 40
 LOGS = ("run.log", "run.log.1", "run.log.2", "run.log.3")
-_BEGUN = re.compile(rf"\.partial-\d+-{re.escape(FILE_NAME)}")
 SAMPLE = BUNDLED.parent / "sample"
 
 
@@ -245,8 +243,8 @@ def check_output(recipe: Recipe) -> Path:
 
 
 def holds_something(path: Path) -> bool:
-    """Whether a folder is there and not empty; a lock, or a manifest that a run was killed over, is nothing."""
-    return path.is_dir() and any(entry.name != LOCK and not _BEGUN.fullmatch(entry.name) for entry in path.iterdir())
+    """Whether a folder is there and not empty."""
+    return path.is_dir() and any(not entry.name.startswith((LOCK, ".partial-")) for entry in path.iterdir())
 
 
 def clear_output(path: Path) -> None:

@@ -202,6 +202,15 @@ def plan_tasks(source: Source, recipe: Recipe, todo: Todo, rank: int = 0, world_
     yield from task(last=False)
 
 
+def unrecorded(source: Source, recipe: Recipe, records: Iterable[ShardRecord]) -> bool:
+    """Whether an image is left that no shard holds; what failed counts as held."""
+    records = list(records)
+    held = {path for record in records for path in record.images}
+    tasks = plan_tasks(source, recipe, Todo(records, recipe.variants))
+    images = (image for task in tasks for image in task.images)
+    return any(not isinstance(image, Skip) and image.relative not in held for image in images)
+
+
 def task_items(task: Task, source: Source) -> Iterator[Item]:
     """Read a shard: what :func:`shard_items` gives of it."""
     used = 0

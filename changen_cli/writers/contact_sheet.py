@@ -83,7 +83,7 @@ class ContactSheet:
         self._blocks: dict[tuple[int, str], Image.Image] = {}
         self._kinds: dict[tuple[int, str], set[EventKind]] = {}
         self._folder = folder
-        for path in folder.glob("*_*.png") if folder and folder.is_dir() else ():
+        for path in folder.glob("[0-9]*_*.png") if folder and folder.is_dir() else ():
             self._load(path)
 
     def keep(self, ids: Collection[str]) -> None:
