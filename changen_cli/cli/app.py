@@ -18,6 +18,7 @@ from changen_cli.cli import (
     push,
     recipes,
     replay,
+    report,
     simulate,
     train,
     transitions,
@@ -91,6 +92,8 @@ app.command(name="train")(train.train)
 app.command(name="export")(export.export)
 app.command(name="replay")(replay.replay)
 app.command(name="validate")(validate.validate)
+app.command(name="report")(report.report)
+app.command(name="gif")(report.gif)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.command(name="push-to-hub")(push.push_to_hub)

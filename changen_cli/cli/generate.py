@@ -123,7 +123,7 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
         )
         if made.skipped:
             say(f"{len(made.skipped)} scenes skipped, {made.failed} of them broken; the manifest lists the reasons")
-        say(f"Look at {made.preview}")
+        say(f"Look at {made.preview or f'{made.output}/preview.png'}")
     result(str(made.output))
 
 

@@ -333,7 +333,8 @@ DiskBudget = Annotated[
 ]
 
 Output = Annotated[
-    Path | None, _option("--output", "-o", help="Where to write. \\[default: INPUT-changen]", panel=OUTPUT)
+    str | None,
+    _option("--output", "-o", help="Folder, or s3://bucket/name. \\[default: INPUT-changen]", panel=OUTPUT),
 ]
 Format = Annotated[
     Literal["folder", "parquet"] | None,

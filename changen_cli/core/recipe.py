@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from changen_cli.core.addresses import is_address, work_folder
 from changen_cli.core.archives import archive_stem
 from changen_cli.core.calendar import check_dates
 from changen_cli.core.damage import Disaster
@@ -202,7 +203,7 @@ class SynthesisSection(_Section):
 class OutputSection(_Section):
     """What is written where."""
 
-    path: str | None = Field(None, description="output folder; <input>-changen beside the input when not given")
+    path: str | None = Field(None, description="folder, or s3://bucket/name; <input>-changen beside it if not given")
     format: Literal["folder", "parquet"] = Field("folder", description="PNG/GeoTIFF files, or Parquet shards")
     mode: Mode = Field("resume", description="what to do with an earlier run in the output folder")
 
@@ -241,7 +242,12 @@ class Recipe(_Section):
 
     @property
     def output_path(self) -> Path:
-        """The output folder: as asked, else ``<input>-changen`` beside the input, without the suffix of an archive."""
+        """The output folder: as asked, else ``<input>-changen`` beside the input, without the suffix of an archive.
+
+        For an address it is the folder in which what lies there is made.
+        """
+        if self.output.path and is_address(self.output.path):
+            return work_folder(self.output.path)
         if self.output.path:
             return Path(self.output.path)
         source = Path(self.source.input).resolve()

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from changen_cli.core.errors import OutputError
-from changen_cli.exports.master import Master, Sample, Stored, sample_of_cells, sample_of_row
-from changen_cli.exports.reading import identified, open_shard, read_lines
+from changen_cli.exports.lookup import Lookup
+from changen_cli.exports.master import Master, Sample, Stored
 
 Kind = Literal["image", "mask", "instances", "change", "events", "objects", "metadata"]
 State = Literal["identical", "same content", "differs", "unreadable"]
@@ -42,22 +42,8 @@ def find_sample(master: Master, sample_id: str) -> Sample | None:
     Raises:
         OutputError: A table, or a text of the sample, cannot be read.
     """
-    for table in master.tables:
-        try:
-            if master.layout == "folder":
-                row = next((row for row in map(identified, read_lines(table)) if row["image_name"] == sample_id), None)
-                if row is not None:
-                    return sample_of_row(table.parent, row)
-                continue
-            file = open_shard(table)
-            for group in range(file.num_row_groups):
-                names = file.read_row_group(group, columns=["image_name"])["image_name"].to_pylist()
-                if sample_id in names:
-                    cells = file.read_row_group(group).slice(names.index(sample_id), 1).to_pylist()[0]
-                    return sample_of_cells(identified(cells))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{table} cannot be read: {error}", "Run changen validate on the dataset") from None
-    return None
+    number = next((i for i, row in enumerate(master.rows()) if row["image_name"] == sample_id), None)
+    return None if number is None else Lookup(master)[number]
 
 
 def compare_samples(stored: Sample, made: Sample, step: int | None = None) -> list[Comparison]:

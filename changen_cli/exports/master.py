@@ -263,7 +263,7 @@ class Master:
         for table in self.tables:
             folder = self.layout == "folder"
             rows = read_lines(table) if folder else read_cells(table, 1024, _TEXTS, pixels=False)
-            yield from _named((identified(row) for row in rows), table)
+            yield from named((identified(row) for row in rows), table)
 
     def logs(self) -> Iterator[tuple[Row, list[Row]]]:
         """Metadata and events of all samples, in order; no pixel is read.
@@ -277,7 +277,7 @@ class Master:
             else:
                 rows = read_cells(table, 256, ("objects",), pixels=False)
                 samples = (Sample(row, (), (), (), row.pop("events")) for row in rows)
-            yield from ((sample.row, sample.events) for sample in _named(samples, table))
+            yield from ((sample.row, sample.events) for sample in named(samples, table))
 
     def samples(self) -> Iterator[Sample]:
         """All samples, in order, one at a time.
@@ -286,10 +286,10 @@ class Master:
             OutputError: A table cannot be read.
         """
         for table in self.tables:
-            yield from _named(_from_folder(table) if self.layout == "folder" else _from_shard(table), table)
+            yield from named(_from_folder(table) if self.layout == "folder" else _from_shard(table), table)
 
 
-def _named(items: Iterator[T], table: Path) -> Iterator[T]:
+def named(items: Iterator[T], table: Path) -> Iterator[T]:
     """Pass on what is read from a table; whatever it holds instead of that becomes an error that names it."""
     try:
         yield from items
@@ -374,11 +374,12 @@ def sample_of_row(folder: Path, row: Row) -> Sample:
 
 
 def _from_shard(table: Path) -> Iterator[Sample]:
-    yield from map(sample_of_cells, map(identified, read_cells(table, _BATCH_ROWS)))
+    for cells in map(identified, read_cells(table, _BATCH_ROWS)):
+        yield sample_of_cells(cells)
 
 
 def sample_of_cells(cells: Row) -> Sample:
-    """A row of a Parquet file, which holds everything itself."""
+    """A row of a Parquet shard, with the files it holds."""
     dates = int(cells["dates"])
 
     def stored(cell: Row | None) -> tuple[Stored, ...]:

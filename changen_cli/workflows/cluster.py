@@ -218,6 +218,8 @@ class _Handing:
                 f"{len(self._left_out)} shards took {_TRIES} workers each with them, the first from "
                 f"{images[0].relative} to {images[-1].relative}"
             )
+        if job.storage is not None:
+            job.storage.pull()  # what the workers recorded
         return self._stop
 
     def _left(self) -> bool:
@@ -266,6 +268,8 @@ class _Handing:
         if task is None:
             return
         note = self._job.progress.note
+        if self._job.storage is not None:
+            self._job.storage.pull()
         record = read_shard(self._job.dataset.output, number)
         if record is not None:  # it died after its work was done
             self._count(Made(len(record.images), len(record.samples), record.bytes, ()))

@@ -18,6 +18,7 @@ from changen_cli.workflows.plans import plan_samples
 from changen_cli.workflows.progress import Progress
 from changen_cli.workflows.ranks import Share
 from changen_cli.workflows.shards import Todo, plan_tasks, shard_items, task_items
+from changen_cli.workflows.storage import Storage
 from changen_cli.workflows.workers import plan_in_processes
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Job:
         facts: How samples are drawn.
         progress: Who wants to know how far it is.
         share: What of it is this process's.
+        storage: Where the dataset lies, if not in its folder.
         started: When the run began, by :func:`time.perf_counter`.
     """
 
@@ -50,6 +52,7 @@ class Job:
     facts: Facts
     progress: Progress
     share: Share
+    storage: Storage | None
     started: float
 
 
@@ -104,8 +107,9 @@ class Here:
         """Make what is left to do; what a shard has when that is cut off is kept."""
         recipe, source, dataset = job.recipe, job.source, job.dataset
         draw = self._drawing.fit(source.schema, job.library, job.textures, job.progress)
-        share = job.share
-        maker = ShardMaker(recipe, source.schema, share.numbers(dataset.next_number), dataset.title, share.name)
+        share, storage = job.share, job.storage
+        numbers = share.numbers(dataset.next_number)
+        maker = ShardMaker(recipe, source.schema, numbers, dataset.title, share.name, storage)
         before = dataset.before
         maker.samples, maker.images, maker.bytes = before.samples, before.complete_images, before.bytes
         plan = plan_in_processes if (recipe.run.workers or 1) > 1 else plan_samples

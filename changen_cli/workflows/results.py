@@ -18,8 +18,8 @@ class RunResult:
     """What there is after a run.
 
     Attributes:
-        output: The dataset folder.
-        preview: The contact sheet, or None when no sample was made.
+        output: The dataset folder, or its address.
+        preview: The contact sheet; None when no sample was made, or it lies elsewhere.
         samples: Samples of the dataset.
         scenes: Scenes (tiles) used.
         skipped: Scenes not used, with the reason.
@@ -31,7 +31,7 @@ class RunResult:
         share: The rank whose share was made, where the others' are not all there yet; else empty.
     """
 
-    output: Path
+    output: Path | str
     preview: Path | None = None
     samples: int = 0
     scenes: int = 0

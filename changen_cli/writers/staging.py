@@ -233,6 +233,12 @@ class Staging:
         )
 
 
+def shard_files(rows: Path) -> list[str]:
+    """The files of a shard's samples, by their path below the dataset folder, from its rows."""
+    with rows.open(encoding="utf-8") as file:
+        return [name for line in file for name in json.loads(line)[_DIGESTS]]
+
+
 def drop_all(out: Path) -> None:
     """Remove what no shard holds, of every process that ever wrote to a dataset; nobody may be writing to it."""
     parts = out / STAGING / PARTS
