@@ -120,7 +120,7 @@ def test_a_run_killed_over_its_first_file(recipe) -> None:
     assert not list(recipe.output_path.glob(".*"))
 
 
-ODD = "50% done; $HOME `x` 'quoted\" [a*b]? #1 & ünï — 日本語 \\ {0} %s.zip"
+ODD = "50% done; $HOME `x` 'quoted\" [a*b]? #1: & ünï — 日本語 \\ {0} %s.zip"
 
 
 @pytest.mark.parametrize("layout", ["folder", "parquet"])
