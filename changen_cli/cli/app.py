@@ -17,6 +17,7 @@ from changen_cli.cli import (
     preview,
     push,
     recipes,
+    replay,
     report,
     simulate,
     status,
@@ -90,6 +91,7 @@ app.command(name="simulate")(simulate.simulate)
 app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
 app.command(name="export")(export.export)
+app.command(name="replay")(replay.replay)
 app.command(name="validate")(validate.validate)
 app.command(name="report")(report.report)
 app.command(name="gif")(report.gif)
