@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import TimeSeries, UInt8Array
+from changen_cli.workflows.acquisitions import acquire_sample, unchanged_note
 from changen_cli.workflows.dataset import Finish
 from changen_cli.workflows.inputs import with_unpacked_input
-from changen_cli.workflows.ledger import UNCHANGED
 from changen_cli.workflows.plans import Plan, as_sample
 from changen_cli.workflows.progress import Progress, Silent
 from changen_cli.workflows.results import RunResult
@@ -50,24 +50,9 @@ def synthesise_batch(
 
 
 def finish_sample(plan: Plan, images: UInt8Array, recipe: Recipe) -> TimeSeries:
-    """Treat the unchanged pixels as asked and assemble the sample."""
-    images, info = treat_unchanged(plan, images, recipe)
-    return as_sample(plan, recipe, images, info)
-
-
-def treat_unchanged(plan: Plan, images: UInt8Array, recipe: Recipe) -> tuple[UInt8Array, dict[str, Any]]:
-    """Treat the unchanged pixels of all dates, uint8 ``[T, H, W, 3]``, as asked; returns them, and what was done."""
-    from changen_cli.synthesis.nuisance import reacquire
-
-    info: dict[str, Any] = {"unchanged": recipe.synthesis.unchanged}
-    if recipe.synthesis.unchanged == "reacquired":
-        drawn = [
-            reacquire(image, derive_rng(recipe.seed, plan.scene.id, plan.variant, date, "acquisition"))
-            for date, image in enumerate(images)
-        ]
-        images = np.stack([image for image, _ in drawn])
-        info["acquisition"] = [draw for _, draw in drawn]
-    return images, info
+    """Let the dates differ as acquisitions do, and assemble the sample."""
+    images, series, info = acquire_sample(plan, images, recipe)
+    return as_sample(replace(plan, series=series), recipe, images, info)
 
 
 @with_unpacked_input
@@ -109,7 +94,7 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
         return run.go(
             draw,
             model=model,
-            unchanged=UNCHANGED[recipe.synthesis.unchanged],
+            unchanged=unchanged_note(recipe),
             compute=compute,
             label_safe=not knows_damage(pipeline),
         )
