@@ -1,4 +1,4 @@
-"""``changen nuisance``: show how much dates differ where nothing changed, learn it from real images of the same places."""
+"""``changen nuisance``: show how much dates differ where nothing changed, or learn it from real images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Variation without change: show the strengths of a preset, learn strengths from real images of the same places.",
+    help="Variation without change: show the strengths of a preset, learn them from real images of the same places.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as one JSON object.")]
@@ -22,7 +22,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print as one JSON object."
 
 @app.command("show")
 def show(
-    nuisance: Annotated[str | None, typer.Argument(help="A preset's name, or a YAML file. \\[default: all presets]")] = None,
+    nuisance: Annotated[
+        str | None, typer.Argument(help="A preset's name, or a YAML file. \\[default: all presets]")
+    ] = None,
     as_yaml: Annotated[
         bool, typer.Option("--yaml", help="Print the file as it is: a start for strengths of one's own.")
     ] = False,
@@ -97,9 +99,7 @@ def fit(
     from changen_cli.workflows.nuisance_fit import fit_nuisance
 
     with make_progress(quiet=quiet, items="pairs", made="measured") as progress:
-        found = fit_nuisance(
-            pairs, gsd_m=gsd, limit=limit, output=output, overwrite=overwrite, progress=progress
-        )
+        found = fit_nuisance(pairs, gsd_m=gsd, limit=limit, output=output, overwrite=overwrite, progress=progress)
     if not quiet:
         say(f"{found.pairs} pairs; {found.unlike} have hardly anything in common, {len(found.skipped)} skipped")
     if as_json:

@@ -31,8 +31,8 @@ _LIMITS = {"gain": 0.5, "balance": 0.2, "haze": 0.3, "saturation": 0.5, "field":
            "shadow_depth": 0.6, "shadow_shift_m": 8.0, "shift_px": 4.0, "warp_px": 4.0}  # fmt: skip
 _RESPONSE = {"gain": 0.82, "haze": 0.79, "saturation": 0.58, "materials": 3.6, "season": 1.7, "shadow_depth": 0.75,
              "shadow_shift_m": 1.6, "warp_px": 0.66}  # fmt: skip
-"""What is drawn over what is measured of it, found by measuring pairs that were drawn: a line through the colours takes up
-part of what materials answer, shadows that stay hold back those that move."""
+"""What is drawn over what is measured of it, found by measuring pairs that were drawn: a line through the colours takes
+up part of what materials answer, shadows that stay hold back those that move."""
 _LEAST_BLUR = 0.3
 
 
@@ -112,7 +112,9 @@ def fit_nuisance(
             unlike += not alike
         progress.scene(number, len(found))
     if not found:
-        raise IncompleteError(f"none of {len(pairs)} pairs could be used", "Are they aligned images of the same places?")
+        raise IncompleteError(
+            f"none of {len(pairs)} pairs could be used", "Are they aligned images of the same places?"
+        )
     values = strengths(found, gsd_m or ASSUMED_GSD_M)
     name = roots[0].resolve().name
     base = load_nuisance("realistic").model_dump(mode="json", exclude={"name", "description"})
@@ -210,7 +212,8 @@ def _widest_blur(spread: float) -> float:
 
 def _yaml(told: str, base: dict[str, Any], values: dict[str, Any], pairs: int, unlike: int, skipped: int) -> str:
     """The file as people should read it: what was learned first, the rest marked as taken over."""
-    head = f"# By `changen nuisance fit` from {pairs} pairs; {unlike} more have hardly anything in common, {skipped} unread.\n"
+    left_out = f"{unlike} more have hardly anything in common, {skipped} could not be read"
+    head = f"# By `changen nuisance fit` from {pairs} pairs; {left_out}.\n"
     rest = {key: value for key, value in base.items() if key not in values}
     text = head + dump_yaml({"description": told, **values})
     return text + "# Not told by pairs; as in realistic:\n" + dump_yaml(rest)

@@ -68,10 +68,14 @@ def test_every_strength_alone_changes_something_and_the_others_not_what_it_draws
             assert same.items() <= whole.items()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (2, 2)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (2, 2), (63, 45)])
 def test_any_shape(shape) -> None:
     drawn = draw_acquisition(load_nuisance("hard"), shape, None, derive_rng(0))
-    assert acquire(np.full((*shape, 3), 90, np.uint8), drawn).shape == (*shape, 3)
+    numbers = np.ones(shape, np.int32)
+    offsets = lean_offsets(numbers, np.array([0.0, 9.0]), drawn)
+    made = acquire(np.full((*shape, 3), 90, np.uint8), drawn, offsets, numbers > 0)
+    assert made.shape == (*shape, 3)
+    assert spoilt_labels(numbers.astype(np.uint8), offsets, drawn).shape == shape
 
 
 def test_pixels_without_data_stay_without_and_do_not_bleed() -> None:

@@ -292,3 +292,28 @@ def test_unlabelled_folders_beside_a_source_are_not_read(xbd_tree, tmp_path, mak
     result = generate(make_recipe(xbd_tree, output={"path": str(tmp_path / "second")}))
     assert result.scenes == 2
     assert Path(manifest(tmp_path / "second")["scenes"][0]["path"]).parts[0] == "images"
+
+
+def test_rims_of_moved_content_are_unknown_and_date_0_can_be_kept(xbd_tree, tmp_path, make_recipe) -> None:
+    from changen_cli.exports.check_master import check_master
+
+    kept, varied = (
+        {"nuisance": {"lean": 0.3, "shift_px": 1}, "strength": 0} | more for more in ({"keep_date0": True}, {})
+    )
+    for name, synthesis in (("kept", kept), ("varied", varied)):
+        generate(make_recipe(xbd_tree, output={"path": str(tmp_path / name)}, synthesis=synthesis, events={"steps": 2}))
+        assert list(check_master(tmp_path / name)) == []
+    exact = tmp_path / "exact"
+    plain = {"nuisance": "none", "strength": 0}
+    generate(make_recipe(xbd_tree, output={"path": str(exact)}, synthesis=plain, events={"steps": 2}))
+    for row, sure in zip(rows(tmp_path / "kept"), rows(exact), strict=True):
+        same = load(tmp_path / "kept", row["t1_image_file_name"]) == load(exact, sure["t1_image_file_name"])
+        assert same.all() and row["acquisition"][0]["lean_row"] == 0 != row["acquisition"][1]["lean_row"]
+        masks = [load(tmp_path / "kept", name) for name in row["mask_file_names"]]
+        clean = [load(exact, name) for name in sure["mask_file_names"]]
+        unknown = [(mask == 255) & (true != 255) for mask, true in zip(masks, clean, strict=True)]
+        assert unknown[0].sum() == row["rim_px"] > 0
+        assert all((one == unknown[0]).all() for one in unknown)
+        assert all((mask == true)[~unknown[0]].all() for mask, true in zip(masks, clean, strict=True))
+    first, second = rows(tmp_path / "varied")[0]["acquisition"][:2]
+    assert first["lean_row"] != second["lean_row"] and first["lean_row"] != 0

@@ -44,6 +44,8 @@ def lean_offsets(instances: Int32Array, heights_m: npt.NDArray[np.float64], draw
     offsets = np.zeros(instances.shape, dtype=np.int16)
     for px in range(int(roofs.max()) + 1):
         row, col = (round(px * part / slope) for part in drawn.lean)
+        if abs(row) >= instances.shape[0] or abs(col) >= instances.shape[1]:
+            break
         target, source = _overlap(instances.shape, row, col)
         height = roofs[source]
         here = offsets[target]

@@ -50,7 +50,7 @@ def relight(values: FloatArray, image: UInt8Array, built: BoolArray | None, draw
     height, width = image.shape[:2]
     small = np.asarray(Image.fromarray(image).reduce(2))
     shaded = find_shadows(small)
-    ground = 1.0 if built is None else ~built[: height // 2 * 2 : 2, : width // 2 * 2 : 2]
+    ground = 1.0 if built is None else ~built[::2, ::2]
     moved = ndimage.shift(shaded, [value / 2 for value in drawn.shadow_shift], order=1, mode="nearest")
     less = np.clip((shaded - np.float32(drawn.shadow_depth) * moved) * ground, -_MOST, _MOST)
     less = np.asarray(Image.fromarray(less).resize((width, height), Image.Resampling.BILINEAR))
