@@ -10,7 +10,15 @@ import numpy as np
 from changen_cli.core.nuisance import load_nuisance
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.seeding import derive_rng
-from changen_cli.core.types import IGNORE, BoolArray, ChangeEvent, MaskSeries, UInt8Array
+from changen_cli.core.types import (
+    IGNORE,
+    BoolArray,
+    ChangeEvent,
+    ClassSchema,
+    Int32Array,
+    MaskSeries,
+    UInt8Array,
+)
 from changen_cli.workflows.plans import Plan
 
 _HEIGHT_M, _HEIGHT_SPREAD = 5.0, 0.35
@@ -27,7 +35,9 @@ def unchanged_note(recipe: Recipe) -> str:
     return note + ("; date 0 is the source as it came, and so the clean one" if section.keep_date0 else "")
 
 
-def acquire_sample(plan: Plan, images: UInt8Array, recipe: Recipe) -> tuple[UInt8Array, MaskSeries, dict[str, Any]]:
+def acquire_sample(
+    plan: Plan, images: UInt8Array, recipe: Recipe, schema: ClassSchema
+) -> tuple[UInt8Array, MaskSeries, dict[str, Any]]:
     """Let every date of a sample differ as acquisitions do.
 
     Content may move, labels do not: they stay in the frame of the source. Where content moved by more than two pixels
@@ -38,6 +48,7 @@ def acquire_sample(plan: Plan, images: UInt8Array, recipe: Recipe) -> tuple[UInt
         plan: The sample.
         images: uint8 ``[T, H, W, 3]``, unchanged pixels as in the source.
         recipe: What was asked for.
+        schema: The classes; only what is a building, and stands, leans.
 
     Returns:
         The images, the series with its rims, and columns for the metadata: what was drawn, per date.
@@ -56,13 +67,23 @@ def acquire_sample(plan: Plan, images: UInt8Array, recipe: Recipe) -> tuple[UInt
         rng = derive_rng(recipe.seed, *names, date, "acquisition")
         keep = date == 0 and section.keep_date0
         one = Acquisition() if keep else draw_acquisition(table, image.shape[:2], plan.scene.gsd_m, rng)
-        offsets = lean_offsets(series.instances[date], heights_m, one)
-        made.append(acquire(image, one, offsets, series.instances[date] > 0))
+        standing = _standing(series.masks[date], series.instances[date], schema)
+        offsets = lean_offsets(standing, heights_m, one)
+        made.append(acquire(image, one, offsets, standing > 0))
         rims |= spoilt_labels(series.masks[date], offsets, one)
         drawn.append(one.record())
     rims &= series.masks[0] != IGNORE
     info = {"nuisance": table.name, "rim_px": int(rims.sum()), "acquisition": drawn}
     return np.stack(made), with_unknown(series, rims), info
+
+
+def _standing(mask: UInt8Array, instances: Int32Array, schema: ClassSchema) -> Int32Array:
+    """Object numbers of what is tall, int32 ``[H, W]``; proposals may be anything."""
+    if schema.class_agnostic:
+        return np.zeros_like(instances)
+    tall = np.zeros(256, dtype=np.bool_)
+    tall[list(schema.standing_ids)] = True
+    return np.where(tall[mask], instances, np.int32(0))
 
 
 def with_unknown(series: MaskSeries, unknown: BoolArray) -> MaskSeries:

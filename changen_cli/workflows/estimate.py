@@ -116,7 +116,7 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
     per_pixel = denoise_s / max(1, pixels[0]) if pixels else 0.0
     started = time.perf_counter()
     stack = np.stack([scene.image] * (recipe.events.steps + 1))
-    encoded = len(encode_png(acquire_sample(plan, stack, recipe)[0][0]))
+    encoded = len(encode_png(acquire_sample(plan, stack, recipe, source.schema)[0][0]))
     other_s = (time.perf_counter() - started) / len(stack)
     samples = min(images * tiles, recipe.limit or 2**62) * recipe.variants
     dates = recipe.events.steps + 1

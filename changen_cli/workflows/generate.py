@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.types import TimeSeries, UInt8Array
+from changen_cli.core.types import ClassSchema, TimeSeries, UInt8Array
 from changen_cli.workflows.acquisitions import acquire_sample, unchanged_note
 from changen_cli.workflows.dataset import Finish
 from changen_cli.workflows.inputs import with_unpacked_input
@@ -49,9 +49,9 @@ def synthesise_batch(
     return [np.stack(dates) for dates in images]
 
 
-def finish_sample(plan: Plan, images: UInt8Array, recipe: Recipe) -> TimeSeries:
+def finish_sample(plan: Plan, images: UInt8Array, recipe: Recipe, schema: ClassSchema) -> TimeSeries:
     """Let the dates differ as acquisitions do, and assemble the sample."""
-    images, series, info = acquire_sample(plan, images, recipe)
+    images, series, info = acquire_sample(plan, images, recipe, schema)
     return as_sample(replace(plan, series=series), recipe, images, info)
 
 
@@ -89,7 +89,10 @@ def generate(recipe: Recipe, progress: Progress | None = None) -> RunResult:
 
         def draw(plans: list[Plan]) -> list[Finish]:
             images = synthesise_batch(plans, synthesiser, recipe, progress)
-            return [partial(finish_sample, plan, stack, recipe) for plan, stack in zip(plans, images, strict=True)]
+            schema = run.source.schema
+            return [
+                partial(finish_sample, plan, stack, recipe, schema) for plan, stack in zip(plans, images, strict=True)
+            ]
 
         return run.go(
             draw,
