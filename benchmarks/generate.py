@@ -22,7 +22,7 @@ from rich.table import Table
 from changen_cli.core.recipe import Recipe, build_recipe
 from changen_cli.core.types import Scene
 from changen_cli.synthesis.synthesiser import Synthesiser
-from changen_cli.workflows.generate import finish_sample
+from changen_cli.workflows.drawing import finish_sample
 from changen_cli.workflows.plans import Plan, open_labelled_source, simulate
 from changen_cli.workflows.setup import SAMPLE, build_library, choose_compute, load_pipeline, synthesis_settings
 
@@ -127,7 +127,8 @@ def everything_else(console: Console) -> None:
     stacks = [np.stack([p.scene.image] * (steps + 1)) for p in plans]
     rows["acquisition"] = best(
         lambda: samples.__setitem__(
-            slice(None), [finish_sample(p, stack, recipe, source.schema) for p, stack in zip(plans, stacks, strict=True)]
+            slice(None),
+            [finish_sample(p, stack, recipe, source.schema) for p, stack in zip(plans, stacks, strict=True)],
         )
     ) / (len(plans) * (steps + 1))
     with tempfile.TemporaryDirectory() as folder:

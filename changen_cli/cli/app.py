@@ -18,6 +18,7 @@ from changen_cli.cli import (
     preview,
     push,
     recipes,
+    report,
     simulate,
     train,
     transitions,
@@ -90,6 +91,8 @@ app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
 app.command(name="export")(export.export)
 app.command(name="validate")(validate.validate)
+app.command(name="report")(report.report)
+app.command(name="gif")(report.gif)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.command(name="push-to-hub")(push.push_to_hub)

@@ -52,6 +52,12 @@ def generate(
     device: options.Device = None,
     dtype: options.Dtype = None,
     threads: options.Threads = None,
+    workers: options.Workers = None,
+    executor: options.Executor = None,
+    ray_address: options.RayAddress = None,
+    gpus_per_worker: options.GpusPerWorker = None,
+    rank: options.Rank = None,
+    world_size: options.WorldSize = None,
     shard_size: options.ShardSize = None,
     max_failed: options.MaxFailed = None,
     time_budget: options.TimeBudget = None,
@@ -102,6 +108,11 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
         )
         return
     figures = made.statistics
+    if made.share:
+        if not quiet:
+            say(f"{made.share} is done; {made.samples} samples are there. The last rank completes the dataset")
+        result(str(made.output))
+        return
     if made.nothing_to_do and not quiet:
         say(f"Nothing to do: {made.samples} samples are there. --mode extend adds new images, overwrite starts over")
     elif not quiet:
@@ -113,7 +124,7 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
         )
         if made.skipped:
             say(f"{len(made.skipped)} scenes skipped, {made.failed} of them broken; the manifest lists the reasons")
-        say(f"Look at {made.preview}")
+        say(f"Look at {made.preview or f'{made.output}/preview.png'}")
     result(str(made.output))
 
 

@@ -56,6 +56,11 @@ KEYS = {
     "dtype": "run.dtype",
     "threads": "run.threads",
     "workers": "run.workers",
+    "executor": "run.executor",
+    "ray_address": "run.ray_address",
+    "gpus_per_worker": "run.gpus_per_worker",
+    "rank": "run.rank",
+    "world_size": "run.world_size",
     "shard_size": "run.shard_size",
     "max_failed": "run.max_failed",
     "time_budget": "run.time_budget",
@@ -290,7 +295,34 @@ Threads = Annotated[
     int | None, _option("--threads", help="CPU threads of the model. \\[default: cores - 1]", panel=RUN)
 ]
 
-Workers = Annotated[int | None, _option("--workers", help="Processes that simulate masks.", panel=RUN, default="1")]
+Workers = Annotated[
+    int | None,
+    _option(
+        "--workers",
+        help="Processes that simulate masks; with --executor ray, that make shards. "
+        "\\[default: a thread; with ray, as many as there is room for]",
+        panel=RUN,
+    ),
+]
+Executor = Annotated[
+    Literal["local", "ray"] | None,
+    _option("--executor", help="Where shards are made: here, or on a Ray cluster.", panel=RUN, default="local"),
+]
+RayAddress = Annotated[
+    str | None,
+    _option("--ray-address", help="A running Ray cluster, or auto. \\[default: one of this machine]", panel=RUN),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    _option("--gpus-per-worker", help="GPUs of a Ray worker. \\[default: 1 where there are some]", panel=RUN),
+]
+Rank = Annotated[
+    int | None,
+    _option("--rank", help="Which share of a job array this is. \\[default: Slurm's or torchrun's]", panel=RUN),
+]
+WorldSize = Annotated[
+    int | None, _option("--world-size", help="Of how many shares. \\[default: Slurm's or torchrun's]", panel=RUN)
+]
 ShardSize = Annotated[
     int | None,
     _option("--shard-size", help="Images per shard: made, recorded and resumed as one.", panel=RUN, default="16"),
@@ -309,7 +341,8 @@ DiskBudget = Annotated[
 ]
 
 Output = Annotated[
-    Path | None, _option("--output", "-o", help="Where to write. \\[default: INPUT-changen]", panel=OUTPUT)
+    str | None,
+    _option("--output", "-o", help="Folder, or s3://bucket/name. \\[default: INPUT-changen]", panel=OUTPUT),
 ]
 Format = Annotated[
     Literal["folder", "parquet"] | None,

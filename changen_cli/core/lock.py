@@ -51,14 +51,15 @@ class OutputLock:
 
     Args:
         folder: The output folder.
+        name: The file's name, where several locks are wanted; it begins with ``.lock``.
 
     Raises:
         LockedError: Another run that lives holds it.
         OutputError: The folder cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE_NAME
+    def __init__(self, folder: Path, name: str = FILE_NAME) -> None:
+        self._path = folder / name
         folder.mkdir(parents=True, exist_ok=True)
         self._file = _take(self._path)
         self._stop = threading.Event()
@@ -93,9 +94,9 @@ class OutputLock:
                 return
 
 
-def read_holder(folder: Path) -> Holder | None:
+def read_holder(folder: Path, name: str = FILE_NAME) -> Holder | None:
     """Who holds the lock of a folder, as far as can be told without taking it; None when nobody who lives does."""
-    path = folder / FILE_NAME
+    path = folder / name
     holder = _read(path)
     return holder if holder is not None and _lives(path, holder) else None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import socket
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -76,6 +78,18 @@ class Manifest(BaseModel):
     closed: Closed | None = None
     checksums: str = ""
     """SHA-256 of ``checksums.sha256``, which lists that of every other file of the dataset."""
+
+    def claim(self, folder: Path) -> bool:
+        """Write ``manifest.json`` unless there is one; returns whether it was written."""
+        path, own = folder / FILE_NAME, folder / f".partial-{os.getpid()}-{socket.gethostname()}-{FILE_NAME}"
+        write_text(own, self.model_dump_json(indent=1) + "\n")
+        try:
+            os.link(own, path)  # unlike a rename, fails when somebody was first
+        except FileExistsError:
+            return False
+        finally:
+            own.unlink()
+        return True
 
     def save(self, folder: Path) -> Path:
         """Write ``manifest.json`` into ``folder``, atomically."""

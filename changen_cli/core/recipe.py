@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from changen_cli.core.addresses import is_address, work_folder
 from changen_cli.core.archives import archive_stem
 from changen_cli.core.calendar import check_dates
 from changen_cli.core.damage import Disaster
@@ -221,7 +222,7 @@ class SynthesisSection(_Section):
 class OutputSection(_Section):
     """What is written where."""
 
-    path: str | None = Field(None, description="output folder; <input>-changen beside the input when not given")
+    path: str | None = Field(None, description="folder, or s3://bucket/name; <input>-changen beside it if not given")
     format: Literal["folder", "parquet"] = Field("folder", description="PNG/GeoTIFF files, or Parquet shards")
     mode: Mode = Field("resume", description="what to do with an earlier run in the output folder")
 
@@ -233,8 +234,13 @@ class RunSection(_Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA, else float32")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model; all cores but one when not given")
-    workers: int = Field(1, ge=1, description="processes that simulate masks; 1: on a thread of this one")
+    workers: int | None = Field(None, ge=1, description="processes that simulate masks; with ray, that make shards")
+    executor: Literal["local", "ray"] = Field("local", description="where shards are made: here, or on a Ray cluster")
+    ray_address: str | None = Field(None, description="its address, or auto; one of this machine if not given")
+    gpus_per_worker: float | None = Field(None, ge=0, description="GPUs of a Ray worker; 1 where there are some")
     shard_size: int = Field(16, ge=1, description="images per shard: what is made, recorded and resumed as one")
+    rank: int | None = Field(None, ge=0, description="which share of a job array this is; from Slurm or torchrun")
+    world_size: int | None = Field(None, ge=1, description="of how many shares; from Slurm or torchrun")
     max_failed: Share = Field(0.01, description="share of samples that may fail before the run counts as failed")
     time_budget: Duration | None = Field(None, description="stop at the end of a shard in time, e.g. 2h")
     disk_budget: Size | None = Field(None, description="stop before the dataset is larger, e.g. 200GB")
@@ -255,7 +261,12 @@ class Recipe(_Section):
 
     @property
     def output_path(self) -> Path:
-        """The output folder: as asked, else ``<input>-changen`` beside the input, without the suffix of an archive."""
+        """The output folder: as asked, else ``<input>-changen`` beside the input, without the suffix of an archive.
+
+        For an address it is the folder in which what lies there is made.
+        """
+        if self.output.path and is_address(self.output.path):
+            return work_folder(self.output.path)
         if self.output.path:
             return Path(self.output.path)
         source = Path(self.source.input).resolve()

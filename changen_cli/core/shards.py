@@ -92,12 +92,18 @@ def rows_path(out: Path, number: int) -> Path:
 def read_shards(out: Path) -> Iterator[ShardRecord]:
     """Yield all records of a dataset by number; those that cannot be read, or lack their rows, are left out."""
     for number in _numbers(out, ".json"):
-        try:
-            record = ShardRecord.model_validate_json(record_path(out, number).read_bytes())
-        except (ValidationError, OSError):
-            continue
-        if record.number == number and rows_path(out, number).is_file():
+        record = read_shard(out, number)
+        if record is not None:
             yield record
+
+
+def read_shard(out: Path, number: int) -> ShardRecord | None:
+    """The record of a shard; None where it is not there, cannot be read, or lacks its rows."""
+    try:
+        record = ShardRecord.model_validate_json(record_path(out, number).read_bytes())
+    except (ValidationError, OSError):
+        return None
+    return record if record.number == number and rows_path(out, number).is_file() else None
 
 
 def remove_others(out: Path, kept: set[int]) -> list[int]:

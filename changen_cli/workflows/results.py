@@ -18,8 +18,8 @@ class RunResult:
     """What there is after a run.
 
     Attributes:
-        output: The dataset folder.
-        preview: The contact sheet, or None when no sample was made.
+        output: The dataset folder, or its address.
+        preview: The contact sheet; None when no sample was made, or it lies elsewhere.
         samples: Samples of the dataset.
         scenes: Scenes (tiles) used.
         skipped: Scenes not used, with the reason.
@@ -28,9 +28,10 @@ class RunResult:
         seconds: Wall time.
         statistics: Figures for people: changed share, events by kind, steps met.
         nothing_to_do: Whether everything was there before.
+        share: The rank whose share was made, where the others' are not all there yet; else empty.
     """
 
-    output: Path
+    output: Path | str
     preview: Path | None = None
     samples: int = 0
     scenes: int = 0
@@ -40,6 +41,7 @@ class RunResult:
     seconds: float = 0.0
     statistics: dict[str, Any] = field(default_factory=dict)
     nothing_to_do: bool = False
+    share: str = ""
 
 
 def result_of(recipe: Recipe, ledger: Ledger) -> RunResult:

@@ -81,10 +81,13 @@ class Past:
         manifest.device, manifest.dtype, manifest.versions = before.device, before.dtype, before.versions
 
 
-def find_past(recipe: Recipe) -> Past | None:
+def find_past(recipe: Recipe, *, alone: bool = True) -> Past | None:
     """Return what an earlier run left, to go on with it; None where the dataset is to be made from the start.
 
-    Records that cannot be read are removed: what they held is made again.
+    Args:
+        recipe: What is asked for.
+        alone: Whether nobody else is writing. Then records that cannot be read are removed, and what they held is made
+            again.
 
     Raises:
         OutputError: When the mode does not allow to go on, or what is asked for is another dataset.
@@ -100,6 +103,8 @@ def find_past(recipe: Recipe) -> Past | None:
     past = Past(manifest, list(read_shards(out)))
     if manifest.closed is None and manifest.counts and not past.records and not past.nothing_left(recipe):
         raise OutputError(f"{out} was made by a version of changen whose runs cannot be taken up again", _ANOTHER)
+    if not alone:
+        return past
     for partial in [*out.glob(".partial-*"), *out.glob("*/.partial-*"), *out.glob(f"{FOLDER}/.preview/.partial-*")]:
         partial.unlink()  # of a run that was killed
     broken = remove_others(out, {record.number for record in past.records})

@@ -1,69 +1,65 @@
-"""One run over a folder, whatever it makes: read → simulate → draw → write, one batch of scenes at a time.
+"""One run over a folder, whatever it makes: read → simulate → draw → write, shard by shard.
 
-Three things happen at once: one thread reads and simulates ahead, the caller's thread draws, one thread writes.
-Queues between them are bounded, so memory does not grow with the number of scenes. At the end of every shard its record
+Where shards are made is the business of :mod:`~changen_cli.workflows.executors`. At the end of every shard its record
 is written; a run that is cut off goes on from there, see docs/resume.md.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from changen_cli.core.lock import OutputLock
-from changen_cli.core.manifest import Manifest, ModelRecord, new_manifest
+from changen_cli.core.errors import OutputError
+from changen_cli.core.manifest import FILE_NAME as MANIFEST
+from changen_cli.core.manifest import Manifest, new_manifest
 from changen_cli.core.recipe import Recipe
+from changen_cli.core.shards import read_shards
 from changen_cli.core.signals import terminable
 from changen_cli.core.types import EventKind, Exemplar, Texture
-from changen_cli.workflows.ahead import read_ahead
-from changen_cli.workflows.budget import Budget
-from changen_cli.workflows.dataset import Dataset, Finish, is_the_samples
+from changen_cli.workflows.dataset import Dataset
+from changen_cli.workflows.drawing import Facts
+from changen_cli.workflows.executors import Job, open_executor
 from changen_cli.workflows.ledger import Ledger, damage_facts, labels_note, proposals_record
 from changen_cli.workflows.plans import (
-    Plan,
     drawable_anywhere,
     event_kinds,
     gather,
     matrix,
     needs_exemplars,
     open_labelled_source,
-    plan_samples,
 )
 from changen_cli.workflows.progress import Progress
+from changen_cli.workflows.ranks import closing, locked, share_of
 from changen_cli.workflows.results import RunResult, check_complete, result_before, result_of
 from changen_cli.workflows.resume import find_past
-from changen_cli.workflows.setup import Compute, check_output
-from changen_cli.workflows.shards import Border, Todo, shard_items
-from changen_cli.workflows.workers import plan_in_processes
+from changen_cli.workflows.setup import check_output
+from changen_cli.workflows.shards import Todo, unrecorded
+from changen_cli.workflows.storage import into, storage_of
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
 
-Draw = Callable[[list[Plan]], list[Finish]]
-"""Draws a batch of samples; called on the thread the run was called on."""
-
 
 class Run:
-    """One run in the making: checked on creation, then :meth:`collect`, then :meth:`go`.
+    """One run in the making: checked on creation, then :meth:`go`.
 
     A context manager: within it the output folder is locked, and SIGTERM is like Ctrl-C.
 
     Args:
         recipe: What to make.
         progress: Who wants to know how far it is.
+        images: Whether images are wanted, or masks only.
 
     Attributes:
         source: The scenes.
-        library: Exemplars to create objects from; empty until collected, and where nothing is created.
-        textures: Pieces of every class; likewise.
+        asked: The recipe as given; ``recipe`` writes to a folder of this machine.
+        share: What of the dataset is made here.
+        storage: Where it lies, if not in a folder.
         done: What there is, where nothing is left to do; else None.
 
     Raises:
@@ -72,15 +68,26 @@ class Run:
         LockedError: When another run writes to it.
     """
 
-    def __init__(self, recipe: Recipe, progress: Progress) -> None:
+    def __init__(self, recipe: Recipe, progress: Progress, *, images: bool) -> None:
         self._started = time.perf_counter()
-        self.recipe, self.progress = recipe, progress
+        self._images = images
+        self.share = share_of(recipe)
+        if self.share.device and recipe.run.device == "auto" and images and _has_cuda():
+            recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"device": self.share.device})})
+        self.storage = storage_of(recipe, self.share.name)
+        self.asked, self.progress = recipe, progress
+        self.recipe = recipe = into(recipe, self.storage)
         self.done: RunResult | None = None
         with ExitStack() as stack:
             stack.enter_context(terminable())
+            if self.storage is not None:
+                stack.enter_context(self.storage.folder_of_its_own())
+                self.storage.pull()
             check_output(recipe)  # no lock is put into a stranger's folder
-            stack.enter_context(OutputLock(recipe.output_path))
-            self._past = find_past(recipe)
+            stack.enter_context(locked(recipe.output_path, self.share, self.storage))
+            if self.storage is not None:
+                self.storage.pull()  # what came between
+            self._past = find_past(recipe, alone=self.share.is_whole)
             self._open()
             self._stack = stack.pop_all()
 
@@ -100,8 +107,6 @@ class Run:
         self._stated = read_statement(self.source.root)
         progress.note(f"{recipe.source.input}: {self.source.describe()}")
         self.kinds = event_kinds(recipe, self.source.schema)
-        self.library: list[Exemplar] = []
-        self.textures: list[Texture] = []
         self._stock: dict[str, str] = {}
         past = self._past
         if past is not None:
@@ -111,84 +116,129 @@ class Run:
                 return
             progress.note(f"taking up {recipe.output_path}: {Ledger(past.records).samples} samples are there")
             self._stock = dict(past.manifest.stock)
+        if not self.share.is_whole:
+            progress.note(f"{self.share} (by {self.share.said_by}): only the shards of this rank are made here")
         progress.note(_roles(self.source, recipe, self.kinds))
 
-    def collect(self) -> None:
+    def _collect(self) -> tuple[list[Exemplar], list[Texture]]:
         """Collect what new things are made from, out of the first scenes; a run taken up again, out of the same."""
         recipe, schema = self.recipe, self.source.schema
         self.progress.stage("collecting exemplars")
-        self.library, self.textures = gather(recipe, self.source, self._stock)
+        library, textures = gather(recipe, self.source, self._stock)
         if needs_exemplars(recipe, schema):
-            self.progress.note(f"exemplar library: {len(self.library)} {schema.building_name}s")
-        for line in _transitions(self.source, recipe, self.textures):
+            self.progress.note(f"exemplar library: {len(library)} {schema.building_name}s")
+        for line in _transitions(self.source, recipe, textures):
             self.progress.note(line)
+        return library, textures
 
-    def go(
-        self,
-        draw: Draw,
-        *,
-        model: ModelRecord | None = None,
-        unchanged: str = "",
-        compute: Compute | None = None,
-        label_safe: bool = False,
-    ) -> RunResult:
+    def go(self) -> RunResult:
         """Make the dataset, or what is left of it.
 
-        Args:
-            draw: Draws a batch of samples, on the calling thread.
-            model: What draws them.
-            unchanged: How unchanged pixels are treated.
-            compute: Where and how images are drawn; None where only masks are made.
-            label_safe: Of the states of damage only destroyed can be drawn.
-
         Raises:
+            ModelError: When the model cannot be loaded; nothing is written.
             OutputError: When the dataset's other images were drawn by another model.
             IncompleteError: When no sample could be made, and nothing is left behind; when more failed than allowed, or
                 a budget was used up, and what was made is kept.
             KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
         """
-        recipe, past = self.recipe, self._past
+        result = self.done or self._make()
+        if self.storage is not None:
+            result.output, result.preview = self.storage.address, None
+        return result
+
+    def _make(self) -> RunResult:
+        # Device and model before anything slow: a typo should not cost a minute of reading.
+        with open_executor(self.asked, images=self._images) as executor:
+            job, manifest = self._begin(executor.facts())
+            try:
+                stop = executor.make(job)
+            except BaseException as error:
+                if self.share.is_whole:
+                    self._break_off(job.dataset, error)
+                raise
+        self.progress.stage("closing")
+        if not self.share.is_whole:
+            return self._end_share(job, manifest, stop)
+        manifest.changed |= job.todo.changed
+        return self._end(job, stop)
+
+    def _begin(self, facts: Facts) -> tuple[Job, Manifest]:
+        """Promise the dataset, or find it promised."""
+        recipe, past, share = self.recipe, self._past, self.share
         if past is not None:
-            past.check_model(model)
-        manifest = self._promise(model, unchanged, compute, label_safe)
+            past.check_model(facts.model)
+        library, textures = self._collect()
+        manifest = self._promise(facts)
+        if past is None and not share.is_whole and not self._claim(manifest):
+            past = find_past(recipe, alone=False)  # another rank was first
         if past is not None:
+            past.check_model(facts.model)
             past.carry_over(manifest)
             for line in past.notes:
                 self.progress.note(line)
-        dataset = Dataset(recipe, self.source, manifest, past)
+        dataset = Dataset(recipe, self.source.schema, manifest, past, alone=share.is_whole, storage=self.storage)
         todo = Todo(past.records if past else (), recipe.variants)
+        share, storage, started = self.share, self.storage, self._started
+        made_of = self.source, library, textures
+        job = Job(recipe, *made_of, dataset, todo, facts, self.progress, share, storage, started)
         self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
-        try:
-            stop = self._loop(draw, dataset, todo, label_safe)
-        except OSError:
-            with suppress(OSError):
-                dataset.give_up()
-            raise
-        except BaseException as error:
-            self.progress.stage("closing")
-            told = isinstance(error, KeyboardInterrupt)
-            dataset.close("interrupted" if told else "failed", tables=not told)
-            raise
+        return job, manifest
+
+    def _claim(self, manifest: Manifest) -> bool:
+        """Promise the dataset unless another rank has."""
+        if not manifest.claim(self.recipe.output_path):
+            return False
+        if self.storage is None or self.storage.claim():
+            return True
+        (self.recipe.output_path / MANIFEST).unlink()
+        self.storage.pull()
+        return False
+
+    def _break_off(self, dataset: Dataset, error: BaseException) -> None:
+        """Close a dataset whose run cannot go on."""
         self.progress.stage("closing")
-        manifest.changed |= todo.changed
-        ledger, preview = dataset.close("interrupted" if stop else "complete")
-        for line in todo.told():
-            self.progress.note(line)
-        result = result_of(recipe, ledger)
-        result.preview, result.seconds = preview, time.perf_counter() - self._started
-        check_complete(recipe, result, ledger, stop)
+        if isinstance(error, (OSError, OutputError)):  # a full disk, say: nothing more can be written
+            with suppress(OSError, OutputError):
+                dataset.give_up()
+            return
+        told = isinstance(error, KeyboardInterrupt)
+        dataset.close("interrupted" if told else "failed", tables=not told)
+
+    def _end_share(self, job: Job, manifest: Manifest, stop: str) -> RunResult:
+        """Complete the dataset if the other ranks have made their shares."""
+        recipe, share = self.recipe, self.share
+        if self.storage is not None:
+            self.storage.pull()  # what the others recorded
+        if not stop and not unrecorded(self.source, recipe, read_shards(recipe.output_path)):
+            with closing(recipe.output_path, share, self.storage) as mine:
+                past = find_past(recipe, alone=False)
+                if mine and past is not None and past.manifest.status != "complete":
+                    past.carry_over(manifest)
+                    return self._end(job, stop)
+        result = result_of(recipe, Ledger(read_shards(recipe.output_path)))
+        result.seconds = time.perf_counter() - self._started
+        if stop:
+            check_complete(recipe, result, Ledger([]), stop)
+        result.share = str(share)
         return result
 
-    def _promise(
-        self, model: ModelRecord | None, unchanged: str, compute: Compute | None, label_safe: bool
-    ) -> Manifest:
+    def _end(self, job: Job, stop: str) -> RunResult:
+        ledger, preview = job.dataset.close("interrupted" if stop else "complete")
+        for line in job.todo.told():
+            self.progress.note(line)
+        result = result_of(self.recipe, ledger)
+        result.preview, result.seconds = preview, time.perf_counter() - self._started
+        check_complete(self.recipe, result, ledger, stop)
+        return result
+
+    def _promise(self, facts: Facts) -> Manifest:
         recipe, schema = self.recipe, self.source.schema
         proposer = proposals_record(self.source)
-        damage = damage_facts(recipe, not label_safe)
+        damage = damage_facts(recipe, not facts.label_safe)
         if damage:
             self.progress.note(f"damage: {damage['note']}")
         return new_manifest(
-            recipe,
+            self.asked,
             source={
                 "name": self._stated.name,
                 "license": list(recipe.source.license or self._stated.license),
@@ -202,110 +252,18 @@ class Run:
                 **({"damage": damage} if damage else {}),
                 **({"proposals_model": proposer.model_dump()} if proposer else {}),
             },
-            images=compute is not None,
-            model=model,
-            unchanged_pixels=unchanged,
+            images=self._images,
+            model=facts.model,
+            unchanged_pixels=facts.unchanged,
             stock=self._stock,
-            **(asdict(compute) if compute else {}),
+            **(asdict(facts.compute) if facts.compute else {}),
         )
 
-    def _loop(self, draw: Draw, dataset: Dataset, todo: Todo, label_safe: bool) -> str:
-        """Take a batch of plans, draw it, hand it to the writing thread, shard by shard.
 
-        Returns:
-            Why it stopped before everything was done; empty when it did not.
-        """
-        recipe = self.recipe
-        plan = plan_in_processes if recipe.run.workers > 1 else plan_samples
-        items = shard_items(self.source, recipe, todo)
-        work = plan(items, self.source, recipe, self.library, self.textures, label_safe, todo.made)
-        ahead = read_ahead(work, depth=2 * recipe.run.batch_size)
-        budget = Budget(recipe.run, self._started)
-        writer = _Writer()
-        stop, sealed = "", False
-        batch: list[Plan] = []
+def _has_cuda() -> bool:
+    import torch
 
-        def flush() -> None:
-            if batch:
-                writer.submit(self._drawn(draw, batch, dataset))
-                self.progress.scene(dataset.images, dataset.samples)
-                self.progress.stage("reading")
-                batch.clear()
-
-        try:
-            self.progress.stage("reading")
-            for item in ahead:
-                if sealed and not isinstance(item, Border):  # there is more to do
-                    if recipe.run.disk_budget:
-                        writer.finish()
-                    if stop := budget.spent(dataset.bytes):
-                        break
-                    sealed = False
-                if isinstance(item, Plan):
-                    batch.append(item)
-                    if len(batch) == recipe.run.batch_size:
-                        flush()
-                elif isinstance(item, Border):
-                    flush()
-                    writer.submit([partial(dataset.seal, dataset.next_shard())])
-                    sealed = True
-                else:
-                    for line in dataset.note(item):
-                        self.progress.note(line)
-            writer.finish()
-            self.progress.scene(dataset.images, dataset.samples)
-        except BaseException as error:
-            writer.close()
-            if not isinstance(error, OSError):  # a full disk, say: nothing more can be written
-                dataset.seal_unfinished()
-            raise
-        finally:
-            writer.close()
-            ahead.close()
-        return stop
-
-    def _drawn(self, draw: Draw, batch: list[Plan], dataset: Dataset) -> list[Callable[[], Any]]:
-        """Draw a batch; where that fails, one sample after the other, and what still fails is noted.
-
-        Returns:
-            What is left to do on the writing thread.
-        """
-        shard = dataset.shard
-        try:
-            finished = draw(batch)
-        except Exception as error:
-            if not is_the_samples(error):
-                raise
-            caught = error
-        else:
-            return [partial(dataset.write, *pair, shard) for pair in zip(batch, finished, strict=True)]
-        if len(batch) > 1:
-            return [task for single in batch for task in self._drawn(draw, [single], dataset)]
-        self.progress.note(f"sample {batch[0].id} failed: {' '.join(str(caught).split())}")
-        return [partial(dataset.fail, batch[0], caught, shard)]
-
-
-class _Writer:
-    """One thread that writes, in order, what it is handed; a batch at most waits."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._pending: list[Future[Any]] = []
-
-    def submit(self, tasks: list[Callable[[], Any]]) -> None:
-        """Hand over tasks, once those before are done: that bounds memory, and their errors surface soon."""
-        self.finish()
-        self._pending = [self._pool.submit(task) for task in tasks]
-
-    def finish(self) -> None:
-        """Wait for all tasks; raises what went wrong."""
-        for future in self._pending:
-            future.result()
-        self._pending = []
-
-    def close(self) -> None:
-        """End the thread once it is done."""
-        self._pool.shutdown(wait=True)
+    return torch.cuda.is_available()
 
 
 def _roles(source: Source, recipe: Recipe, kinds: tuple[EventKind, ...]) -> str:

@@ -222,7 +222,7 @@ def check_output(recipe: Recipe) -> Path:
 
 def holds_something(path: Path) -> bool:
     """Whether a folder is there and not empty."""
-    return path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
+    return path.is_dir() and any(not entry.name.startswith((LOCK, ".partial-")) for entry in path.iterdir())
 
 
 def clear_output(path: Path) -> None:
@@ -233,7 +233,7 @@ def clear_output(path: Path) -> None:
         return
     remove_dataset(path)
     # The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
-    for name in ("README.md", "classes.json", "preview.png", CHECKSUMS, *LOGS, FILE_NAME):
+    for name in ("README.md", "classes.json", "preview.png", "report.html", CHECKSUMS, *LOGS, FILE_NAME):
         (path / name).unlink(missing_ok=True)
     if not any(path.iterdir()):
         path.rmdir()  # where a lock lies in it, whoever holds that removes both

@@ -7,7 +7,8 @@ part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,23 @@ class Border:
 Item = Scene | Skip | Opened | Finished | Border
 
 
+@dataclass(frozen=True)
+class Task:
+    """A shard to be made by whoever is free.
+
+    Attributes:
+        index: Which one it is of all shards of the source, whatever is left of them.
+        images: Images that are left to do; skips among them are passed on.
+        made: Ids of their samples that are there.
+        scenes: Scenes wanted of them; None for all.
+    """
+
+    index: int
+    images: tuple[Candidate | Skip, ...]
+    made: frozenset[str]
+    scenes: int | None = None
+
+
 class Todo:
     """What is left to do of a dataset.
 
@@ -52,22 +70,33 @@ class Todo:
         variants: Samples wanted per scene.
 
     Attributes:
-        made: Ids of the samples that are there.
+        made: Ids of the samples that are there, of images that are not complete.
         changed: What happened to images after samples were made of them.
     """
 
     def __init__(self, records: Iterable[ShardRecord] = (), variants: int = 1) -> None:
         from changen_cli.sources.stamps import Stamp
 
-        self.made: set[str] = set()
         self.changed: dict[str, str] = {}
         self._known: dict[str, tuple[Stamp, int, bool]] = {}
+        self._made: dict[str, set[str]] = {}
         for record in records:
-            self.made.update(record.samples)
+            by_scene: dict[str, set[str]] = {}
+            for name in record.samples:
+                by_scene.setdefault(name.rpartition("_v")[0], set()).add(name)
             for path, image in record.images.items():
                 complete = image.complete and record.variants >= variants
                 stamp = Stamp(image.size, image.mtime_ns, image.sha256)
                 self._known[path] = (stamp, len(image.scenes), complete)
+                made = self._made.setdefault(path, set())
+                made.update(*(by_scene.get(scene["id"], ()) for scene in image.scenes))
+                if complete:
+                    del self._made[path]
+        self.made = {name for names in self._made.values() for name in names}
+
+    def made_of(self, paths: Collection[str]) -> frozenset[str]:
+        """Ids of the samples that are there of some images that are not complete."""
+        return frozenset().union(*(self._made.get(path, ()) for path in paths))
 
     def scenes_done(self, candidate: Candidate) -> int | None:
         """Scenes an image gave, where nothing is left to do with it; else None."""
@@ -103,8 +132,6 @@ def shard_items(source: Source, recipe: Recipe, todo: Todo) -> Iterator[Item]:
         recipe: How large shards are, and how many scenes are wanted in all.
         todo: What is left to do.
     """
-    from changen_cli.sources.stamps import look, stamp
-
     used = opened = 0
     for candidate in source.candidates():
         if isinstance(candidate, Skip):
@@ -112,15 +139,10 @@ def shard_items(source: Source, recipe: Recipe, todo: Todo) -> Iterator[Item]:
             continue
         done = todo.scenes_done(candidate)
         if done is None:
-            yield Opened(candidate.relative, look(candidate) if candidate.problem else stamp(candidate))
-            opened += 1
-            for item in source.scenes_of([candidate]):
+            for item in _read(source, candidate, None if recipe.limit is None else recipe.limit - used):
                 yield item
                 used += isinstance(item, Scene)
-                if used == recipe.limit:
-                    break
-            else:
-                yield Finished(candidate.relative)
+            opened += 1
             if opened % recipe.run.shard_size == 0:
                 yield Border()
         else:
@@ -130,3 +152,87 @@ def shard_items(source: Source, recipe: Recipe, todo: Todo) -> Iterator[Item]:
     else:
         todo.vanished()
     yield Border()
+
+
+def plan_tasks(source: Source, recipe: Recipe, todo: Todo, rank: int = 0, world_size: int = 1) -> Iterator[Task]:
+    """Cut what is left to do into shards that can be made in any order, anywhere.
+
+    Where only so many scenes are wanted, images are read here too: nobody else knows how many those before gave.
+
+    Args:
+        source: The scenes.
+        recipe: How large shards are, and how many scenes are wanted in all.
+        todo: What is left to do.
+        rank: Whose shards are wanted: shard i belongs to rank i mod ``world_size``.
+        world_size: How many ranks there are.
+    """
+    plain = copy(source)
+    plain.propose = None  # proposals take seconds, and change nothing about the number of scenes
+    size, seen, used, index = recipe.run.shard_size, 0, 0, 0
+    images: list[Candidate | Skip] = []
+    wanted = 0  # scenes of the images of this shard
+
+    def task(last: bool) -> Iterator[Task]:
+        if images and index % world_size == rank:
+            paths = [item.relative for item in images if not isinstance(item, Skip)]
+            yield Task(index, tuple(images), todo.made_of(paths), wanted if last else None)
+        images.clear()
+
+    for candidate in source.candidates():
+        if isinstance(candidate, Skip):
+            images.append(candidate)
+            continue
+        if seen and seen % size == 0:
+            yield from task(last=False)
+            index, wanted = index + 1, 0
+        seen += 1
+        done = todo.scenes_done(candidate)
+        if done is None:
+            images.append(candidate)
+            if recipe.limit is not None:
+                there = sum(isinstance(item, Scene) for item in plain.scenes_of([candidate]))
+                wanted += min(there, recipe.limit - used)
+                used += there
+        else:
+            used += done
+        if recipe.limit is not None and used >= recipe.limit:
+            yield from task(last=True)
+            return
+    todo.vanished()
+    yield from task(last=False)
+
+
+def unrecorded(source: Source, recipe: Recipe, records: Iterable[ShardRecord]) -> bool:
+    """Whether an image is left that no shard holds; what failed counts as held."""
+    records = list(records)
+    held = {path for record in records for path in record.images}
+    tasks = plan_tasks(source, recipe, Todo(records, recipe.variants))
+    images = (image for task in tasks for image in task.images)
+    return any(not isinstance(image, Skip) and image.relative not in held for image in images)
+
+
+def task_items(task: Task, source: Source) -> Iterator[Item]:
+    """Read a shard: what :func:`shard_items` gives of it."""
+    used = 0
+    for image in task.images:
+        if isinstance(image, Skip):
+            yield image
+            continue
+        for item in _read(source, image, None if task.scenes is None else task.scenes - used):
+            yield item
+            used += isinstance(item, Scene)
+    yield Border()
+
+
+def _read(source: Source, candidate: Candidate, limit: int | None) -> Iterator[Item]:
+    """Read an image; where it gives more scenes than wanted, it is not finished."""
+    from changen_cli.sources.stamps import look, stamp
+
+    yield Opened(candidate.relative, look(candidate) if candidate.problem else stamp(candidate))
+    used = 0
+    for item in source.scenes_of([candidate]):
+        yield item
+        used += isinstance(item, Scene)
+        if used == limit:
+            return
+    yield Finished(candidate.relative)

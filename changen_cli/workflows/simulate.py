@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from changen_cli.core.recipe import Recipe
-from changen_cli.workflows.dataset import Finish
 from changen_cli.workflows.inputs import with_unpacked_input
-from changen_cli.workflows.plans import Plan, as_sample
 from changen_cli.workflows.progress import Progress, Silent
 from changen_cli.workflows.results import RunResult
 from changen_cli.workflows.run import Run
@@ -18,7 +14,7 @@ def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunRes
     """Make the masks, change masks and event logs of a dataset as the recipe says, and no images.
 
     They are those of :func:`~changen_cli.workflows.generate.generate` with the same recipe, byte for byte, but for two
-    things. Of damage masks can show every state, whatever a model can draw. And no content is displaced, so that no rims
+    things: masks can show every state of damage, whatever a model can draw; and no image is displaced, so that no rims
     are unknown. What the recipe says about synthesis plays no part, but for ``start``: from pure noise transitions may
     lead to any class.
 
@@ -37,12 +33,5 @@ def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunRes
             allowed, and what was made is kept.
         KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
     """
-
-    def draw(plans: list[Plan]) -> list[Finish]:
-        return [partial(as_sample, plan, recipe) for plan in plans]
-
-    with Run(recipe, progress or Silent()) as run:
-        if run.done:
-            return run.done
-        run.collect()
-        return run.go(draw)
+    with Run(recipe, progress or Silent(), images=False) as run:
+        return run.go()

@@ -44,7 +44,7 @@ def plan_in_processes(
     Raises:
         ChangenError: When a process died.
     """
-    workers = recipe.run.workers
+    workers = recipe.run.workers or 1
     # Not forked: there are threads already.
     given = source.schema, recipe, library, textures, label_safe
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=given)

@@ -76,22 +76,23 @@ class SampleWriter(Protocol):
         ...
 
 
-def open_writer(layout: Layout, out: Path, schema: ClassSchema) -> SampleWriter:
+def open_writer(layout: Layout, out: Path, schema: ClassSchema, part: str = "") -> SampleWriter:
     """Return the writer of a layout.
 
     Args:
         layout: ``folder`` (image files and ``metadata.jsonl``) or ``parquet`` (shards with embedded images).
         out: The dataset folder; created when missing.
         schema: The classes of the masks.
+        part: The part of the staging folder this process has to itself, where several write.
     """
     # Imported here: each implementation imports this module.
     if layout == "parquet":
         from changen_cli.writers.parquet import ParquetWriter
 
-        return ParquetWriter(out, schema)
+        return ParquetWriter(out, schema, part=part)
     from changen_cli.writers.folder import FolderWriter
 
-    return FolderWriter(out, schema)
+    return FolderWriter(out, schema, part)
 
 
 def check_sample(sample: TimeSeries) -> None:
@@ -222,8 +223,7 @@ def close_checksums(out: Path, samples: Iterable[tuple[str, str]], tables: Itera
     )
 
 
-# What a writer calls its files; anything else in a dataset folder is the user's.
-_OUR_FILES = (
+OUR_FILES = (
     re.compile(r"[^/]+/(images|masks|instances)/[^/]+_t\d+\.(png|tif)"),
     re.compile(r"[^/]+/changes/[^/]+_t\d+_t\d+\.(png|tif)"),
     re.compile(r"[^/]+/events/[^/]+\.jsonl"),
@@ -233,6 +233,7 @@ _OUR_FILES = (
     re.compile(r"shards/\d+\.jsonl?"),
     re.compile(r"shards/\.preview/.+\.png"),
 )
+"""What files of a dataset are called; anything else in its folder is the user's."""
 
 
 def remove_dataset(out: Path) -> None:
@@ -243,7 +244,7 @@ def remove_dataset(out: Path) -> None:
             if path.is_dir() and not path.is_symlink():
                 if not any(path.iterdir()):
                     path.rmdir()
-            elif any(pattern.fullmatch(path.relative_to(out).as_posix()) for pattern in _OUR_FILES):
+            elif any(pattern.fullmatch(path.relative_to(out).as_posix()) for pattern in OUR_FILES):
                 path.unlink()
         if not any(split.iterdir()):
             split.rmdir()

@@ -83,7 +83,7 @@ class ContactSheet:
         self._blocks: dict[tuple[int, str], Image.Image] = {}
         self._kinds: dict[tuple[int, str], set[EventKind]] = {}
         self._folder = folder
-        for path in folder.glob("*_*.png") if folder and folder.is_dir() else ():
+        for path in folder.glob("[0-9]*_*.png") if folder and folder.is_dir() else ():
             self._load(path)
 
     def keep(self, ids: Collection[str]) -> None:
@@ -125,12 +125,14 @@ class ContactSheet:
                 words = str(block.info.get("kinds", "")).split()
                 self._blocks[int(variant), name] = block.copy()
         except (OSError, ValueError):
-            path.unlink()
+            path.unlink(missing_ok=True)
             return
         self._kinds[int(variant), name] = {kind for kind in LOOKS if kind in words}
 
     def save(self, path: Path) -> Path:
         """Write the sheet as PNG, atomically, and return ``path``."""
+        for key in sorted(self._blocks)[self.max_samples :]:  # several processes add to one folder
+            self._drop(key)
         blocks = [block for _, block in sorted(self._blocks.items())]
         width = max([block.width for block in blocks], default=720)
         top = header(self.title, set().union(*self._kinds.values()), self.schema, width)

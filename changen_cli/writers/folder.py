@@ -39,12 +39,13 @@ class FolderWriter:
     Args:
         out: The dataset folder.
         schema: The classes of the masks.
+        part: As of :class:`~changen_cli.writers.staging.Staging`.
     """
 
-    def __init__(self, out: Path, schema: ClassSchema) -> None:
+    def __init__(self, out: Path, schema: ClassSchema, part: str = "") -> None:
         self.out = out
         self.schema = schema
-        self.staging = Staging(out)
+        self.staging = Staging(out, part)
 
     def write(self, sample: TimeSeries, note: Mapping[str, Any] | None = None) -> Row:
         """Write the files of one sample and its row; on an error none of its files remains."""

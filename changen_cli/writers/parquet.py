@@ -65,13 +65,14 @@ class ParquetWriter:
         out: The dataset folder.
         schema: The classes of the masks.
         max_shard_bytes: Image bytes after which a new shard begins.
+        part: As of :class:`~changen_cli.writers.staging.Staging`.
     """
 
-    def __init__(self, out: Path, schema: ClassSchema, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    def __init__(self, out: Path, schema: ClassSchema, max_shard_bytes: int = MAX_SHARD_BYTES, part: str = "") -> None:
         self.out = out
         self.schema = schema
         self.max_shard_bytes = max_shard_bytes
-        self.staging = Staging(out)
+        self.staging = Staging(out, part)
 
     def write(self, sample: TimeSeries, note: Mapping[str, Any] | None = None) -> Row:
         """Encode one sample, park it on disk and return its metadata row."""

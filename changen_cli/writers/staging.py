@@ -3,6 +3,8 @@
 The files of a sample are written to ``.staging/new``. Then its row is put beside, by rename: from here on the sample
 counts. Then its files are moved to their places. Whoever opens the folder after a kill or a power cut moves the files
 of rows that are there and drops all others, so that nothing half-written is ever left among the data.
+
+Several processes may write to one dataset, each with a part of the folder to itself: ``.staging/parts/<name>``.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from changen_cli.core.types import TimeSeries
 Row = dict[str, Any]
 
 STAGING = ".staging"
+PARTS = "parts"
 _DIGESTS, _NOTE = "_sha256", "_note"
 
 
@@ -31,11 +34,12 @@ class Staging:
 
     Args:
         out: The dataset folder.
+        part: The part of this process, where there are several.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, part: str = "") -> None:
         self.out = out
-        self.folder = out / STAGING
+        self.folder = out / STAGING / PARTS / part if part else out / STAGING
         self._new = self.folder / "new"
         self._dates: int | None = None
         self._size = 0
@@ -45,7 +49,7 @@ class Staging:
     def check_dates(self, sample: TimeSeries) -> None:
         """Raise OutputError when ``sample`` has another number of dates than the others of this dataset."""
         if self._dates is None:
-            first = next(iter(self.rows(None)), None)
+            first = self._any_row()
             self._dates = len(sample.masks) if first is None else int(first["dates"])
         if len(sample.masks) != self._dates:
             raise OutputError(
@@ -108,8 +112,10 @@ class Staging:
 
     def drop(self) -> None:
         """Remove what no shard holds: samples of a run that was killed, with their files."""
-        sealed = {sample_id for record in read_shards(self.out) for sample_id in record.samples}
         parked = self.parked()
+        if not parked:
+            return
+        sealed = {sample_id for record in read_shards(self.out) for sample_id in record.samples}
         for sample_id in {*parked} - sealed:
             for name in json.loads(self._parked(sample_id).read_text(encoding="utf-8"))[_DIGESTS]:
                 (self.out / name).unlink(missing_ok=True)
@@ -144,6 +150,15 @@ class Staging:
         """Remove the staging folder; sealed shards stay."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self._dates = self._index = None
+
+    def _any_row(self) -> Row | None:
+        """One row of the dataset; looks no further than needed."""
+        paths = [self._parked(sample_id) for sample_id in self.parked()[:1]]
+        for path in paths or (rows_path(self.out, record.number) for record in read_shards(self.out) if record.samples):
+            with path.open("rb") as file:
+                row: Row = json.loads(file.readline())
+                return row
+        return None
 
     def _entries(self, order: Iterable[str] | None) -> Iterator[Row]:
         places = self._places()
@@ -216,6 +231,21 @@ class Staging:
             for sample_id in self.parked()
             for name in json.loads(self._parked(sample_id).read_text(encoding="utf-8"))[_DIGESTS]
         )
+
+
+def shard_files(rows: Path) -> list[str]:
+    """The files of a shard's samples, by their path below the dataset folder, from its rows."""
+    with rows.open(encoding="utf-8") as file:
+        return [name for line in file for name in json.loads(line)[_DIGESTS]]
+
+
+def drop_all(out: Path) -> None:
+    """Remove what no shard holds, of every process that ever wrote to a dataset; nobody may be writing to it."""
+    parts = out / STAGING / PARTS
+    for folder in sorted(parts.iterdir()) if parts.is_dir() else ():
+        Staging(out, folder.name).drop()
+    Staging(out).drop()
+    shutil.rmtree(parts, ignore_errors=True)
 
 
 def dump(value: Any) -> str:

@@ -38,6 +38,11 @@ DEFAULT_IN_THE_HELP = {
     "vae",
     "surfaces",
     "threads",
+    "workers",
+    "ray_address",
+    "rank",
+    "world_size",
+    "gpus_per_worker",
     "transitions",
     "disaster",
     "source_license",
@@ -117,6 +122,7 @@ GIVEN: dict[str, Any] = {
     "keep_date0": True, "batch_size": 1,
     "device": "cpu", "dtype": "float32", "threads": 2, "workers": 3, "output": "there", "format": "parquet", "overwrite": True,
     "mode": "extend", "shard_size": 4, "max_failed": "5%", "time_budget": "2h30m", "disk_budget": "200GB",
+    "rank": 3, "world_size": 8, "executor": "ray", "ray_address": "10.0.0.1:6379", "gpus_per_worker": 0.5,
 }  # fmt: skip
 """A value of every option as the command line hands it on: not its default."""
 WITH = {
