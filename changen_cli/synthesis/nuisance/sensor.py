@@ -70,7 +70,7 @@ def compress(image: UInt8Array, quality: int) -> UInt8Array:
         return image
     stored = io.BytesIO()
     Image.fromarray(image).save(stored, "JPEG", quality=quality, subsampling=0)
-    return np.asarray(Image.open(stored))
+    return np.asarray(Image.open(stored, formats=("JPEG",)))
 
 
 def _as_uint8(values: FloatArray) -> UInt8Array:
