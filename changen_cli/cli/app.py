@@ -14,6 +14,7 @@ from changen_cli.cli import (
     generate,
     inspect,
     models,
+    nuisance,
     preview,
     push,
     recipes,
@@ -103,6 +104,7 @@ app.command(name="push-model")(push.push_model)
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(transitions.app, name="transitions")
+app.add_typer(nuisance.app, name="nuisance")
 
 
 def main() -> None:
