@@ -14,9 +14,11 @@ from changen_cli.cli import (
     generate,
     inspect,
     models,
+    nuisance,
     preview,
     push,
     recipes,
+    replay,
     report,
     simulate,
     status,
@@ -90,6 +92,7 @@ app.command(name="simulate")(simulate.simulate)
 app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
 app.command(name="export")(export.export)
+app.command(name="replay")(replay.replay)
 app.command(name="validate")(validate.validate)
 app.command(name="report")(report.report)
 app.command(name="gif")(report.gif)
@@ -101,6 +104,7 @@ app.command(name="push-model")(push.push_model)
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(transitions.app, name="transitions")
+app.add_typer(nuisance.app, name="nuisance")
 
 
 def main() -> None:

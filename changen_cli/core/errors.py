@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 _LONGEST = 1500
 
 
@@ -57,3 +62,27 @@ class LockedError(ChangenError):
     """Another run is writing to the output folder."""
 
     exit_code = 4
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say of a disk that is full or may not be written to which folder is meant, and what to do.
+
+    The system's own message names a file at best, and none where a file that is open already cannot grow.
+
+    Args:
+        folder: Where the block writes to.
+
+    Raises:
+        OutputError: The disk is full, the user's share of it is, or it is read-only; other errors pass as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fix = "Make room and run the same command again: what is finished is kept"
+        elif error.errno == errno.EROFS:
+            fix = "Make it writable, or choose another --output"
+        else:
+            raise
+        raise OutputError(f"{folder} cannot be written to: {error.strerror}", fix) from error

@@ -31,6 +31,7 @@ from changen_cli.core.recipe_values import (
     Kinds,
     Matrix,
     Names,
+    Nuisance,
     Numbers,
     Rates,
     Share,
@@ -207,7 +208,26 @@ class SynthesisSection(_Section):
     guidance_ratio: float = Field(1.0, ge=0, le=1, description="share of steps that hold unchanged pixels (λ)")
     guidance_scale: float = Field(1.0, ge=0, le=20, description="classifier-free guidance; 1 leaves it out")
     extent: Literal["windows", "full"] = Field("windows", description="what is denoised")
-    unchanged: Literal["exact", "reacquired"] = Field("reacquired", description="how unchanged pixels are treated")
+    nuisance: Nuisance = Field(
+        "realistic",
+        description="variation without change, of every date: none, mild, realistic, hard, a YAML file or a mapping",
+    )
+    keep_date0: bool = Field(False, description="leave date 0 as it came; a detector can then tell the dates apart")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "unchanged" in values:
+            raise UsageError(
+                "synthesis.unchanged is now synthesis.nuisance", "Write none for exact, realistic for reacquired"
+            )
+        return values
+
+    @model_validator(mode="after")
+    def _varied(self) -> SynthesisSection:
+        if self.keep_date0 and self.nuisance == "none":
+            raise UsageError("--keep-date0 has no effect without nuisance", "Leave out one of the two")
+        return self
 
 
 class OutputSection(_Section):

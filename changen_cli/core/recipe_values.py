@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat
 
+from changen_cli.core.nuisance import NuisancePreset, NuisanceTable, read_nuisance
 from changen_cli.core.transitions import TransitionTable, load_transitions
 
 RatedKind = Literal["create", "remove", "grow"]
@@ -74,4 +75,5 @@ Numbers = Annotated[tuple[int, ...], _or_text(tuple[int, ...], parse_list)]
 Kinds = Annotated[tuple[EventName, ...], _or_text(tuple[EventName, ...], parse_list)]
 _Rate = Annotated[NonNegativeFloat, _or_text(float, parse_share)]
 Rates = Annotated[dict[RatedKind, _Rate], _or_text(dict[RatedKind, float | str], parse_rates)]
+Nuisance = Annotated[NuisancePreset | NuisanceTable, _or_text(NuisancePreset | dict[str, Any], read_nuisance)]
 Matrix = Annotated[TransitionTable, _or_text(dict[str, Any], load_transitions)]

@@ -9,7 +9,7 @@ size, made in any order, add up to the same dataset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,14 @@ class ShardRecord(_Record):
     failed: dict[str, str] = Field(default_factory=dict)
     bytes: int = 0
     rows: str = ""
+
+    def unlike(self, hashes: Mapping[str, str]) -> list[str]:
+        """Images that were not those of the given hashes when they were opened."""
+        return [
+            path
+            for path, image in self.images.items()
+            if image.sha256 and hashes.get(path, image.sha256) != image.sha256
+        ]
 
     def save(self, out: Path) -> None:
         """Write the record; from here on the shard is done."""

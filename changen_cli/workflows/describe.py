@@ -12,6 +12,7 @@ import numpy as np
 
 from changen_cli.core.licences import Licence, dataset_licence
 from changen_cli.core.manifest import Manifest, read_manifest
+from changen_cli.core.nuisance import nuisance_name
 from changen_cli.exports.master import Master, open_master
 from changen_cli.exports.reading import Row
 from changen_cli.writers.card_front import dataset_info
@@ -207,7 +208,7 @@ def describe_master(master: Master, manifest: Manifest, licence: Licence) -> dic
 def _unchanged(manifest: Manifest) -> str:
     if not manifest.images:
         return ""
-    return f"{manifest.recipe['synthesis']['unchanged']}: {manifest.unchanged_pixels}"
+    return f"{nuisance_name(manifest.recipe)}: {manifest.unchanged_pixels}"
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from changen_cli.core.errors import OutputError
+from changen_cli.core.errors import OutputError, disk_errors
 from changen_cli.core.manifest import FILE_NAME as MANIFEST
 from changen_cli.core.manifest import Manifest, new_manifest
 from changen_cli.core.recipe import Recipe
@@ -82,6 +82,7 @@ class Run:
         self.done: RunResult | None = None
         with ExitStack() as stack:
             stack.enter_context(terminable())
+            stack.enter_context(disk_errors(recipe.output_path))
             if self.storage is not None:
                 stack.enter_context(self.storage.folder_of_its_own())
                 self.storage.pull()
@@ -234,6 +235,7 @@ class Run:
 
     def _end(self, job: Job, stop: str) -> RunResult:
         ledger, preview = job.dataset.close("interrupted" if stop else "complete")
+        job.todo.changed |= job.dataset.changed
         for line in job.todo.told():
             self.progress.note(line)
         result = result_of(self.recipe, ledger)

@@ -27,7 +27,7 @@ def recipe(**sections: Any) -> Recipe:
         {"events": {"kinds": ("create", "remove", "transition")}},
         {"events": {"change_area": "2-9%"}},
         {"synthesis": {"strength": 0.31}},
-        {"synthesis": {"unchanged": "exact"}},
+        {"synthesis": {"nuisance": "none"}},
         {"output": {"format": "parquet"}},
     ],
 )
