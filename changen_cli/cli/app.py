@@ -18,8 +18,10 @@ from changen_cli.cli import (
     preview,
     push,
     recipes,
+    replay,
     report,
     simulate,
+    status,
     train,
     transitions,
     validate,
@@ -90,9 +92,11 @@ app.command(name="simulate")(simulate.simulate)
 app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
 app.command(name="export")(export.export)
+app.command(name="replay")(replay.replay)
 app.command(name="validate")(validate.validate)
 app.command(name="report")(report.report)
 app.command(name="gif")(report.gif)
+app.command(name="status")(status.status)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.command(name="push-to-hub")(push.push_to_hub)

@@ -65,6 +65,7 @@ def generate(
     format: options.Format = None,
     mode: options.Mode = None,
     overwrite: options.Overwrite = False,
+    push: options.Push = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -103,6 +104,7 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
                 "failed_samples": len(made.failed_samples),
                 "seconds": round(made.seconds, 1),
                 "nothing_to_do": made.nothing_to_do,
+                "pushed": made.pushed,
                 **made.statistics,
             }
         )
@@ -125,6 +127,8 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
         if made.skipped:
             say(f"{len(made.skipped)} scenes skipped, {made.failed} of them broken; the manifest lists the reasons")
         say(f"Look at {made.preview or f'{made.output}/preview.png'}")
+    if made.pushed and not quiet:
+        say(f"On the Hub: {made.pushed}")
     result(str(made.output))
 
 

@@ -68,6 +68,7 @@ KEYS = {
     "output": "output.path",
     "format": "output.format",
     "mode": "output.mode",
+    "push": "output.push",
 }
 """Parameter of a command → key of the recipe."""
 
@@ -359,6 +360,10 @@ Mode = Annotated[
         panel=OUTPUT,
         default="resume",
     ),
+]
+Push = Annotated[
+    str | None,
+    _option("--push", help="Push to the Hugging Face Hub at the end, org/name, as push-to-hub does.", panel=OUTPUT),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="The same as --mode overwrite.", rich_help_panel=OUTPUT)]
 

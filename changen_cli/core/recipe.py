@@ -27,7 +27,18 @@ from changen_cli.core.damage import Disaster
 from changen_cli.core.errors import UsageError
 from changen_cli.core.licences import check_identifier
 from changen_cli.core.quantities import Duration, Size
-from changen_cli.core.recipe_values import Kinds, Matrix, Names, Nuisance, Numbers, Rates, Share, ShareRange, parse_list
+from changen_cli.core.recipe_values import (
+    Kinds,
+    Matrix,
+    Names,
+    Nuisance,
+    Numbers,
+    Rates,
+    Share,
+    ShareRange,
+    is_repo_id,
+    parse_list,
+)
 from changen_cli.core.transitions import DEFAULT_TRANSITIONS, load_transitions
 
 Layout = Literal["xbd", "pairs", "images"]
@@ -225,6 +236,14 @@ class OutputSection(_Section):
     path: str | None = Field(None, description="folder, or s3://bucket/name; <input>-changen beside it if not given")
     format: Literal["folder", "parquet"] = Field("folder", description="PNG/GeoTIFF files, or Parquet shards")
     mode: Mode = Field("resume", description="what to do with an earlier run in the output folder")
+    push: str | None = Field(None, description="dataset on the Hugging Face Hub to push to at the end, org/name")
+
+    @field_validator("push")
+    @classmethod
+    def _repository(cls, value: str | None) -> str | None:
+        if value is not None and not is_repo_id(value):
+            raise ValueError("no id of a repository on the Hugging Face Hub; write org/name")
+        return value
 
 
 class RunSection(_Section):
@@ -283,11 +302,11 @@ class Recipe(_Section):
 
 
 def content_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a recipe as a dict, what decides the content: everything but ``run``, paths, licences, ``mode`` and limits."""
+    """Of a recipe as a dict, what decides the content: all but ``run``, paths, licences, ``mode``, ``push``, limits."""
     content = {key: dict(value) if isinstance(value, dict) else value for key, value in recipe.items()}
     for key in ("run", "limit"):
         content.pop(key, None)
-    for key in ("path", "mode", "overwrite"):
+    for key in ("path", "mode", "overwrite", "push"):
         content["output"].pop(key, None)
     for key in ("input", "license", "max_skipped"):
         content["source"].pop(key, None)

@@ -9,7 +9,7 @@ size, made in any order, add up to the same dataset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,14 @@ class ShardRecord(_Record):
     bytes: int = 0
     rows: str = ""
 
+    def unlike(self, hashes: Mapping[str, str]) -> list[str]:
+        """Images that were not those of the given hashes when they were opened."""
+        return [
+            path
+            for path, image in self.images.items()
+            if image.sha256 and hashes.get(path, image.sha256) != image.sha256
+        ]
+
     def save(self, out: Path) -> None:
         """Write the record; from here on the shard is done."""
         write_text(record_path(out, self.number), self.model_dump_json() + "\n")
@@ -104,6 +112,11 @@ def read_shard(out: Path, number: int) -> ShardRecord | None:
     except (ValidationError, OSError):
         return None
     return record if record.number == number and rows_path(out, number).is_file() else None
+
+
+def shard_numbers(out: Path) -> list[int]:
+    """Numbers of the shards that are done, as far as names tell."""
+    return sorted({*_numbers(out, ".json")} & {*_numbers(out, ".jsonl")})
 
 
 def remove_others(out: Path, kept: set[int]) -> list[int]:

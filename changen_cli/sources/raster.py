@@ -199,7 +199,8 @@ def _open_gdal(path: Path) -> Any:
     if driver == "GTiff":
         bounds.check_tiff(path)
     bounds.check_sidecar(path)
-    dataset = rasterio.open(path, driver=driver)
+    # Of a path from here, GDAL would take a folder called "zip:" for more than a folder.
+    dataset = rasterio.open(path.absolute(), driver=driver)
     try:
         bounds.check_pixels(dataset.height, dataset.width)
     except SceneError:

@@ -28,6 +28,7 @@ class RunResult:
         seconds: Wall time.
         statistics: Figures for people: changed share, events by kind, steps met.
         nothing_to_do: Whether everything was there before.
+        pushed: Address the dataset was pushed to; empty where it was not.
         share: The rank whose share was made, where the others' are not all there yet; else empty.
     """
 
@@ -41,6 +42,7 @@ class RunResult:
     seconds: float = 0.0
     statistics: dict[str, Any] = field(default_factory=dict)
     nothing_to_do: bool = False
+    pushed: str = ""
     share: str = ""
 
 

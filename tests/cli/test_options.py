@@ -122,6 +122,7 @@ GIVEN: dict[str, Any] = {
     "keep_date0": True, "batch_size": 1,
     "device": "cpu", "dtype": "float32", "threads": 2, "workers": 3, "output": "there", "format": "parquet", "overwrite": True,
     "mode": "extend", "shard_size": 4, "max_failed": "5%", "time_budget": "2h30m", "disk_budget": "200GB",
+    "push": "org/name",
     "rank": 3, "world_size": 8, "executor": "ray", "ray_address": "10.0.0.1:6379", "gpus_per_worker": 0.5,
 }  # fmt: skip
 """A value of every option as the command line hands it on: not its default."""

@@ -124,8 +124,8 @@ def test_manifest_promises_and_completes(xbd_tree, tmp_path, make_recipe) -> Non
     assert {kind: sum(event["kind"] == kind for event in logged) for kind in kinds} == kinds
     shares = [share for row in rows(out) for share in row["changed_fraction"]]
     assert done["statistics"]["changed_share_mean"] == pytest.approx(np.mean(shares), abs=1e-4)
-    names = {"README.md", "classes.json", "checksums.sha256", "preview.png", "manifest.json", "shards", "train"}
-    assert names == {path.name for path in out.iterdir()}
+    names = {"README.md", "classes.json", "checksums.sha256", "preview.png", "manifest.json", "run.log"}
+    assert names | {"shards", "train"} == {path.name for path in out.iterdir()}
     assert done["checksums"] == tree(out)["checksums.sha256"]
 
 
