@@ -84,7 +84,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
             "model": str(model_file), "vae": None, "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,
             "guidance_ratio": 0.5, "guidance_scale": 1.0, "extent": "full", "nuisance": "none", "keep_date0": False,
         },
-        "output": {"path": str(out), "format": "parquet", "mode": "overwrite"},
+        "output": {"path": str(out), "format": "parquet", "mode": "overwrite", "push": None},
         "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1, "workers": None, "executor": "local", "ray_address": None, "gpus_per_worker": None, "rank": None, "world_size": None,
             "shard_size": 3, "max_failed": 0.05, "time_budget": 5400.0, "disk_budget": 1_500_000_000,
         },
