@@ -30,20 +30,19 @@ _FOLDS = 5
 _FEWEST_PLACES = 2
 _FEWEST_PAIRS = 8
 
+_SAME = "pass all dates through the same acquisition (--unchanged reacquired)"
 ADVICE = {
-    "difference": "Generate with --unchanged reacquired: unchanged pixels must differ between dates as real ones do",
-    "difference_smoothed": "Unchanged ground differs too little: use stronger variation of colour and light on all dates",
-    "contrast": "Changed areas are flatter or livelier than what they replace: look at them close up, or try another "
-    "--strength",
-    "sharpness": "Changed areas are drawn too soft or too sharp: pass all dates through the same acquisition "
-    "(--unchanged reacquired), or try another --strength",
-    "noise": "Drawn pixels lack the sensor's noise, or have too much: pass all dates through the same acquisition "
-    "(--unchanged reacquired)",
-    "jpeg_grid": "Only original pixels have the codec's blocks: start from losslessly stored images, or pass all dates "
-    "through the same acquisition (--unchanged reacquired)",
-    "date": "One date was processed more than the other: pass all dates through the same acquisition "
-    "(--unchanged reacquired)",
-    "few": "Too few places or pairs to tell: evaluate more (--samples), or make more",
+    "difference": "Unchanged pixels differ too little between dates: use --unchanged reacquired; where it is on, vary "
+    "colour, light and noise more",
+    "difference_smoothed": "Unchanged ground differs too little between dates: use --unchanged reacquired; where it is "
+    "on, vary colour and light more",
+    "contrast": "Texture changes only where the label says so: vary blur and light of unchanged ground more, and look "
+    "at changed areas close up",
+    "sharpness": f"Changed areas are softer or sharper than the rest: {_SAME}, or try another --strength",
+    "noise": f"Drawn pixels lack the sensor's noise, or have too much: {_SAME}",
+    "jpeg_grid": f"Only original pixels have a codec's blocks: start from images stored without loss, or {_SAME}",
+    "date": f"One date was processed more than the other: {_SAME}",
+    "few": "Too few places or pairs to tell: look at more (--samples), or make more",
 }
 
 
@@ -103,7 +102,8 @@ def change_auc(pairs: Sequence[PairCues], cue: str) -> Figure:
     scores: dict[str, list[float]] = {}
     for test in _folds(places):
         fitted = [_centred(pair, cue) for pair, tested in zip(usable, test, strict=True) if not tested]
-        score = LogisticProbe(*(np.concatenate(side) for side in zip(*fitted, strict=True)), 1.0)
+        changed, others = (np.concatenate(side) for side in zip(*fitted, strict=True))
+        score = LogisticProbe(changed, others, 1.0)
         for pair, tested in zip(usable, test, strict=True):
             if tested:
                 value = auc(score(pair.changed[cue]), score(pair.unchanged[cue]))
@@ -130,7 +130,8 @@ def date_auc(pairs: Sequence[PairCues], cue: str) -> Figure:
 
 def balance(pairs: Sequence[PairCues], cue: str) -> Figure:
     """Contrast or sharpness of the later dates over that of the earlier ones: 1 where none is the clean one."""
-    column, places = DATE_CUES.index(cue), {}
+    column = DATE_CUES.index(cue)
+    places: dict[str, list[float]] = {}
     for pair in pairs:
         if pair.date is not None:
             places.setdefault(pair.place, []).append(pair.date[column])
@@ -154,7 +155,7 @@ def _judge(
 ) -> Cue:
     ours, theirs = measure(made, cue), None if real is None else measure(real, cue)
     known = theirs is not None and not math.isnan(theirs.value)
-    bar = max(0.5, theirs.value) + ROOM if theirs is not None and known else BAR
+    bar = min(1.0, max(0.5, theirs.value) + ROOM) if theirs is not None and known else BAR
     verdict = _verdict(ours.value - bar, ours.error)
     return Cue(name, ours, theirs, bar, verdict, _advice(verdict, advice))
 

@@ -21,9 +21,8 @@ CHANGE_CUES = ("difference", "difference_smoothed", "contrast", "sharpness", "no
 DATE_CUES = CHANGE_CUES[2:]
 """What may tell the later date from the earlier one."""
 POINTS = 128
-"""Changed pixels of a pair that are looked at, and as many others."""
+"""Pixels of a pair that are looked at: changed ones, unchanged ones, and those far from any change."""
 FEWEST = 32
-_SPREAD = 256
 _HALF = 20
 _PATCH = 2 * _HALF
 _GRID = 8
@@ -41,8 +40,8 @@ class PairCues:
         place: What it shows; probes are tested on other places than they were fitted to.
         changed: Cue → ``[N, D]``, N changed pixels; empty where too few changed, or all did.
         unchanged: Cue → ``[M, D]``.
-        date: ``[4]``, log of the later over the earlier date for :data:`DATE_CUES`, far from any change; None where
-            nothing is.
+        date: ``[4]``, log of the later over the earlier date for :data:`DATE_CUES`, 20 px and more from any change;
+            None where nothing is.
         identical: Share of the unchanged pixels that are the same in all channels; NaN where all changed.
     """
 
@@ -73,19 +72,22 @@ def observe(
     """
     still = known & ~change
     same = (before == after).all(axis=-1)
-    changed_at, still_at = _draw(change & known, POINTS, rng), _draw(still, _SPREAD, rng)
-    images = [_Patches(image, np.concatenate([changed_at, still_at])) for image in (before, after)]
-    figures = _local_figures(*images)
-    changed, unchanged = {}, {}
-    count = len(changed_at)
-    if min(count, len(still_at)) >= FEWEST:
-        changed = {cue: values[:count] for cue, values in figures.items()}
-        unchanged = {cue: values[count : count + POINTS] for cue, values in figures.items()}
-    far = _far_from(change, still_at)
-    date = None
-    if far.sum() >= FEWEST:
-        date = np.array([*(figures[cue][count:, 0][far].mean() for cue in DATE_CUES[:3]), _grid_step(*images)])
-    return PairCues(place, changed, unchanged, date, float(same[still].mean()) if still.any() else float("nan"))
+    areas = (change & known, still, still & ~ndimage.maximum_filter(change, _PATCH + 1))
+    changed_at, still_at, far_at = (_draw(area, POINTS, rng) for area in areas)
+    count, enough = len(changed_at), min(len(changed_at), len(still_at)) >= FEWEST
+    if not len(still_at) + count:
+        return PairCues(place, {}, {}, None, float("nan"))
+    points = np.concatenate([changed_at, still_at, far_at])
+    earlier, later = _Patches(before, points), _Patches(after, points)
+    figures = _local_figures(earlier, later)
+    last = count + len(still_at)
+    return PairCues(
+        place,
+        {cue: values[:count] for cue, values in figures.items()} if enough else {},
+        {cue: values[count:last] for cue, values in figures.items()} if enough else {},
+        _date_steps(figures, earlier, later, last) if len(far_at) >= FEWEST else None,
+        float(same[still].mean()) if still.any() else float("nan"),
+    )
 
 
 def _draw(where: BoolArray, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -93,17 +95,6 @@ def _draw(where: BoolArray, count: int, rng: np.random.Generator) -> npt.NDArray
     flat = np.flatnonzero(where)
     chosen = rng.choice(flat, min(count, flat.size), replace=False) if flat.size else flat
     return np.stack(np.unravel_index(chosen, where.shape), axis=1).astype(np.int64)
-
-
-def _far_from(change: BoolArray, points: npt.NDArray[np.int64]) -> BoolArray:
-    """Which points have no changed pixel in their window."""
-    reach = _LOCAL_PX + 1
-    padded = np.pad(change, reach)
-    sums = np.pad(padded.astype(np.int32).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    side = 2 * reach + 1
-    rows, cols = points.T
-    inside = sums[rows + side, cols + side] - sums[rows, cols + side] - sums[rows + side, cols] + sums[rows, cols]
-    return np.asarray(inside == 0)
 
 
 class _Patches:
@@ -129,9 +120,9 @@ class _Patches:
         phases = (self.corners[:, axis, None] + 1 + np.arange(_PATCH - 1)) % _GRID
         return steps, phases
 
-    def by_phase(self, axis: int) -> Array:
-        """Mean step by place in a JPEG block, ``[8]``: one stands out where blocks of a codec end."""
-        steps, phases = self.steps[axis]
+    def by_phase(self, axis: int, first: int = 0) -> Array:
+        """Mean step of patches from the ``first`` on by place in a JPEG block, ``[8]``: one stands out at its edges."""
+        steps, phases = (part[first:] for part in self.steps[axis])
         sums = np.bincount(phases.ravel(), steps.ravel(), _GRID)
         return np.asarray(sums / np.maximum(np.bincount(phases.ravel(), minlength=_GRID), 1))
 
@@ -163,20 +154,19 @@ def _noise(luma: FloatArray) -> FloatArray:
     return np.asarray(np.percentile(answer.reshape(len(luma), -1), 20, axis=1) / 6)
 
 
-def _grid_step(before: _Patches, after: _Patches) -> float:
-    """How much more a date's block edges stand out at the later date, log."""
+def _date_steps(figures: dict[str, Array], before: _Patches, after: _Patches, first: int) -> Array:
+    """Later less earlier date for :data:`DATE_CUES`, mean over the patches from the ``first`` on."""
 
-    def strength(date: _Patches) -> float:
-        means = (date.by_phase(axis) for axis in (0, 1))
+    def edges(date: _Patches) -> float:
+        means = (date.by_phase(axis, first) for axis in (0, 1))
         return float(sum(np.log((mean.max() + 0.05) / (np.median(mean) + 0.05)) for mean in means))
 
-    return strength(after) - strength(before)
+    local = [figures[cue][first:, 0].mean() for cue in DATE_CUES[:-1]]
+    return np.array([*local, edges(after) - edges(before)])
 
 
 def _local_figures(before: _Patches, after: _Patches) -> dict[str, Array]:
     """Cue → ``[N, D]``; of those of :data:`DATE_CUES` the first column is the later less the earlier date."""
-    if not len(before.luma):
-        return {cue: np.zeros((0, 2)) for cue in CHANGE_CUES}
     difference = after.colour - before.colour
     around = _window(difference, _SMOOTHED_PX)
     found = {
@@ -185,7 +175,7 @@ def _local_figures(before: _Patches, after: _Patches) -> dict[str, Array]:
             np.stack([np.abs(around).mean(axis=(1, 2, 3)), np.abs(around.mean(axis=(1, 2))).mean(axis=-1)], axis=1)
         ),
     }
-    pairs = {cue: (getattr(before, cue), getattr(after, cue)) for cue in DATE_CUES[:3]}
+    pairs = {cue: (getattr(before, cue), getattr(after, cue)) for cue in DATE_CUES[:-1]}
     pairs["jpeg_grid"] = (before.grid(), after.grid())
     for cue, (first, second) in pairs.items():
         step = second - first
