@@ -10,6 +10,7 @@ import pytest
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.manifest import read_manifest
+from changen_cli.core.recipe import build_recipe
 from changen_cli.exports.master import open_master
 from changen_cli.workflows.describe import describe
 from changen_cli.workflows.evaluate import evaluate
@@ -91,7 +92,7 @@ def test_others_keep_their_sections_until_the_dataset_changes(tmp_path: Path) ->
     assert not out.exists(), "its figures go with a dataset"
 
 
-def test_damage_is_told_and_masks_alone_are_refused(tmp_path: Path, make_recipe, pairs_tree) -> None:
+def test_damage_is_told_and_masks_alone_are_refused(tmp_path: Path, pairs_tree) -> None:
     out = write_dataset(tmp_path / "out")
     image = next((out / "train" / "images").iterdir())
     other = next(path for path in (out / "train" / "images").iterdir() if path != image)
@@ -99,7 +100,8 @@ def test_damage_is_told_and_masks_alone_are_refused(tmp_path: Path, make_recipe,
     found = evaluate(out, likeness=False)
     assert found["exactness"]["errors"] == 1 and image.name in found["exactness"]["first"][0]
     masks = tmp_path / "masks"
-    simulate_dataset(make_recipe(pairs_tree, output={"path": str(masks)}))
+    source = {"input": str(pairs_tree), "classes": ("background", "building", "road")}
+    simulate_dataset(build_recipe({"source": source, "output": {"path": str(masks)}}))
     with pytest.raises(UsageError, match="masks only"):
         evaluate(masks)
     (tmp_path / "empty").mkdir()
