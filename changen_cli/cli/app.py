@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from changen_cli import __version__
 from changen_cli.cli import (
+    evaluate,
     export,
     generate,
     inspect,
@@ -94,6 +95,7 @@ app.command(name="train")(train.train)
 app.command(name="export")(export.export)
 app.command(name="replay")(replay.replay)
 app.command(name="validate")(validate.validate)
+app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="report")(report.report)
 app.command(name="gif")(report.gif)
 app.command(name="status")(status.status)

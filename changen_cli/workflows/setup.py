@@ -257,7 +257,16 @@ def clear_output(path: Path) -> None:
     for partial in path.glob(".partial-*"):
         partial.unlink()
     # The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
-    for name in ("README.md", "classes.json", "preview.png", "report.html", CHECKSUMS, *LOGS, FILE_NAME):
+    for name in (
+        "README.md",
+        "classes.json",
+        "preview.png",
+        "report.html",
+        "evaluation.json",
+        CHECKSUMS,
+        *LOGS,
+        FILE_NAME,
+    ):
         (path / name).unlink(missing_ok=True)
     if not any(path.iterdir()):
         path.rmdir()  # where a lock lies in it, whoever holds that removes both
