@@ -30,6 +30,7 @@ from changen_cli.core.recipe_values import (
     is_repo_id,
     parse_list,
 )
+from changen_cli.core.secrets import holds_login
 from changen_cli.core.transitions import DEFAULT_TRANSITIONS, load_transitions
 
 Layout = Literal["xbd", "pairs", "images"]
@@ -48,6 +49,14 @@ class Section(BaseModel):
         """``true`` is no 1: pydantic would take it for one."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("takes no true or false")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _no_login(cls, value: Any) -> Any:
+        """A recipe is written into the manifest, which is published."""
+        if isinstance(value, str) and holds_login(value):
+            raise ValueError("an address with a password or key, which would be published: set them in the environment")
         return value
 
 
