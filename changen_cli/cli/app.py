@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ from typer.core import TyperGroup
 
 from changen_cli import __version__
 from changen_cli.cli import (
+    evaluate,
     export,
     generate,
     inspect,
@@ -28,6 +31,7 @@ from changen_cli.cli import (
 )
 from changen_cli.cli.common import result, say
 from changen_cli.core.errors import ChangenError
+from changen_cli.core.secrets import masked
 from changen_cli.core.signals import Terminated
 
 
@@ -94,6 +98,7 @@ app.command(name="train")(train.train)
 app.command(name="export")(export.export)
 app.command(name="replay")(replay.replay)
 app.command(name="validate")(validate.validate)
+app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="report")(report.report)
 app.command(name="gif")(report.gif)
 app.command(name="status")(status.status)
@@ -108,5 +113,9 @@ app.add_typer(nuisance.app, name="nuisance")
 
 
 def main() -> None:
-    """Entry point of the ``changen`` command."""
-    app()
+    """Entry point of the ``changen`` command. What nobody expected ends with a traceback, without tokens."""
+    try:
+        app()
+    except Exception:
+        say(masked(traceback.format_exc()).rstrip())
+        sys.exit(1)

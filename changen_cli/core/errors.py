@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from changen_cli.core.secrets import masked
+
 _LONGEST = 1500
 
 
 def one_line(text: str) -> str:
     """A message as a terminal and a manifest can take it, whatever names and values of others it repeats."""
+    text = masked(text)
     text = " ".join(text.split()) if "\n" in text or "\r" in text else text
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST - 500]} … {text[-490:]}"
@@ -21,7 +24,8 @@ def one_line(text: str) -> str:
 class ChangenError(Exception):
     """A failure the user can act on: one line naming the file, the reason and the fix.
 
-    What cannot be printed, such as the escapes that steer a terminal, is written out; long texts are cut.
+    What cannot be printed, such as the escapes that steer a terminal, is written out; tokens are not shown; long texts
+    are cut.
 
     Args:
         message: What is wrong, naming the file or option.

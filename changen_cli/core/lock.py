@@ -8,9 +8,11 @@ lock that looks forgotten is watched before it is taken.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -19,11 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from changen_cli.core.errors import LockedError
+from changen_cli.core.errors import LockedError, OutputError
+from changen_cli.core.untrusted import parse_json, read_text
 
 FILE_NAME = ".lock"
 BEAT_S = 20.0
 STALE_S = 6 * BEAT_S
+_NOTE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,12 @@ def _take(path: Path) -> IO[str]:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = path.open("a+", encoding="utf-8")
+            file = _open(path)
         except FileNotFoundError:
             continue  # the run before removed the folder
         try:
             holder = _read(path)
-            if not _flock(file) or (
+            if not _flock(file, path) or (
                 holder is not None and holder.host != socket.gethostname() and _lives(path, holder, watched=True)
             ):
                 raise LockedError(
@@ -136,7 +140,24 @@ def _take(path: Path) -> IO[str]:
         file.close()  # the run before removed it between our opening and locking it
 
 
-def _flock(file: IO[str]) -> bool:
+def _open(path: Path) -> IO[str]:
+    """Open the file, and make it where it is not there; a link or a pipe that waits in its place is not followed.
+
+    Raises:
+        OutputError: It is none.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        raise (OutputError(f"{path} is no file", "Remove it") if error.errno == errno.ELOOP else error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OutputError(f"{path} is no file", "Remove it")
+    return os.fdopen(descriptor, "a+", encoding="utf-8")
+
+
+def _flock(file: IO[str], path: Path) -> bool:
     """Lock an open file; False when another process holds it. Without ``flock`` the note alone decides."""
     try:
         import fcntl
@@ -150,7 +171,6 @@ def _flock(file: IO[str]) -> bool:
             return False
         except OSError:
             pass  # a file system without locks
-    path = Path(file.name)
     holder = _read(path)
     return holder is None or not _lives(path, holder, watched=True)
 
@@ -167,9 +187,11 @@ def _noted(path: Path) -> Holder | None:
 
 def _read(path: Path) -> Holder | None:
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        holder = Holder(**parse_json(read_text(path, _NOTE_BYTES)))
+        str(holder)
+    except (OSError, ValueError, TypeError, OverflowError):
         return None
+    return holder if type(holder.pid) is type(holder.ticks) is int and 0 < holder.pid < 1 << 31 else None
 
 
 def _lives(path: Path, holder: Holder, *, watched: bool = False) -> bool:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from changen_cli.core.files import write_text
+from changen_cli.core.untrusted import read_text
 
 FOLDER = "shards"
 
@@ -49,6 +50,16 @@ class ImageRecord(_Record):
     complete: bool = False
     scenes: list[dict[str, Any]] = Field(default_factory=list)
     skipped: list[SkipRecord] = Field(default_factory=list)
+
+    @field_validator("scenes")
+    @classmethod
+    def _told(cls, scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for scene in scenes:
+            fit = scene["notes"].get("georeference", {}) if isinstance(scene.get("notes"), dict) else None
+            residual = fit.get("rms_m") if isinstance(fit, dict) else ""
+            if not isinstance(scene.get("id"), str) or not isinstance(residual, float | int | None):
+                raise ValueError("no scene of a manifest")
+        return scenes
 
 
 class ShardRecord(_Record):
@@ -108,8 +119,8 @@ def read_shards(out: Path) -> Iterator[ShardRecord]:
 def read_shard(out: Path, number: int) -> ShardRecord | None:
     """The record of a shard; None where it is not there, cannot be read, or lacks its rows."""
     try:
-        record = ShardRecord.model_validate_json(record_path(out, number).read_bytes())
-    except (ValidationError, OSError):
+        record = ShardRecord.model_validate_json(read_text(record_path(out, number)))
+    except (ValueError, OSError):
         return None
     return record if record.number == number and rows_path(out, number).is_file() else None
 

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from changen_cli.core.errors import OutputError
 from changen_cli.core.licences import Licence, dataset_licence
 from changen_cli.core.manifest import Manifest, read_manifest
 from changen_cli.core.nuisance import nuisance_name
 from changen_cli.exports.master import Master, open_master
 from changen_cli.exports.reading import Row
+from changen_cli.workflows.evaluation import card_figures, read_evaluation
 from changen_cli.writers.card_front import dataset_info
 from changen_cli.writers.card_tables import AREA_EDGES_PX
-
-EVALUATION = "evaluation.json"
-"""Quality figures beside the dataset, a flat JSON object; whoever evaluates writes it."""
 
 _FILE_KEYS = ("_file_name", "_file_names")
 
@@ -140,8 +139,12 @@ def describe(
         UsageError: There is no dataset, its run has not ended, or the Hub knows no such licence.
         OutputError: A file of the dataset cannot be read.
     """
-    master = open_master(out)
-    facts = describe_master(master, read_manifest(out), dataset_licence(read_manifest(out), licence))
+    master, manifest = open_master(out), read_manifest(out)
+    try:
+        facts = describe_master(master, manifest, dataset_licence(manifest, licence))
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise OutputError(f"{out} cannot be described, {reason}", "Run changen validate on the dataset") from None
     facts |= {"layout": layout or master.layout, "config_name": config_name, "data_dir": data_dir}
     if repo_id:
         facts |= {"repo_id": repo_id, "name": repo_id.rpartition("/")[2]}
@@ -193,7 +196,7 @@ def describe_master(master: Master, manifest: Manifest, licence: Licence) -> dic
         "sources": _origins(manifest),
         "figures": tally.figures(),
         "changes": tally.changes(),
-        "evaluation": _evaluation(master.root),
+        "evaluation": card_figures(read_evaluation(master.root, manifest.checksums)),
         "preview": "preview.png" if (master.root / "preview.png").is_file() else "",
     }
     if master.layout == "parquet":
@@ -243,18 +246,6 @@ def _origins(manifest: Manifest) -> list[dict[str, str]]:
         proposer = source["proposals_model"]
         rows.append({"name": f"model of the proposals: {proposer['id']}", "license": proposer.get("license", "")})
     return rows
-
-
-def _evaluation(root: Path) -> dict[str, Any]:
-    """The figures of ``evaluation.json``; empty without one."""
-    try:
-        found = json.loads((root / EVALUATION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    plain = {key: value for key, value in found.items() if isinstance(value, (str, int, float, bool))}
-    return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in plain.items()}
 
 
 def _folder_columns(row: Row) -> list[tuple[str, str]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
+from changen_cli.core.errors import OutputError
 from changen_cli.core.manifest import Manifest, ModelRecord
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.shards import ShardRecord
@@ -199,7 +201,11 @@ class _Sums:
         self._transitions: dict[tuple[int, int], tuple[list[float], list[int]]] = {}
         self._damage: dict[tuple[int, int], list[int]] = {}
         for note in notes:
-            self._add(note)
+            try:
+                self._add(note)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                text = f"a row of a shard holds a note that no run wrote: {reprlib.repr(note)}"
+                raise OutputError(text, "Make the dataset again: --mode overwrite") from None
 
     def _add(self, note: dict[str, Any]) -> None:
         if note.get("negative"):

@@ -13,9 +13,8 @@ from string import Template
 from typing import Any
 
 import changen_cli
-from changen_cli.core.untrusted import read_json
 from changen_cli.exports.master import Master
-from changen_cli.workflows.describe import EVALUATION
+from changen_cli.workflows.evaluation import read_evaluation
 from changen_cli.workflows.report_index import Entry, Index
 from changen_cli.workflows.report_sample import plain
 from changen_cli.writers.drawing import LOOKS
@@ -113,7 +112,7 @@ def overview(master: Master, index: Index, shown: Sequence[Entry], *, served: bo
         ],
         "facts": _facts(master, index),
         "figures": index.figures,
-        "audit": _audit(master.root),
+        "audit": _audit(master),
         "samples": [
             {
                 "n": entry.number,
@@ -156,12 +155,10 @@ def _facts(master: Master, index: Index) -> list[tuple[str, str]]:
     return [(label, value[:300]) for label, value in facts if value]
 
 
-def _audit(root: Path) -> list[tuple[str, Any]]:
+def _audit(master: Master) -> list[tuple[str, Any]]:
     """The figures of ``evaluation.json``, names of nested ones joined; none without such a file."""
-    try:
-        return _flat("", plain(read_json(root / EVALUATION)))[:_MAX_FIGURES]
-    except (OSError, ValueError):
-        return []
+    found = read_evaluation(master.root, str(master.manifest.get("checksums", "")))
+    return _flat("", plain(found))[:_MAX_FIGURES]
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, Any]]:

@@ -65,12 +65,14 @@ def result_before(recipe: Recipe, past: Past) -> RunResult:
     return RunResult(
         recipe.output_path,
         preview if preview.is_file() else None,
-        samples=counts["samples"],
-        scenes=counts["scenes"],
+        samples=counts.get("samples", 0),
+        scenes=counts.get("scenes", 0),
         skipped=[
-            Skip(skip["path"], skip["reason"], skip["failed"]) for skip in past.manifest.skipped if "path" in skip
+            Skip(str(skip["path"]), str(skip.get("reason")), bool(skip.get("failed")))
+            for skip in past.manifest.skipped
+            if "path" in skip
         ],
-        failed=counts["failed"],
+        failed=counts.get("failed", 0),
         statistics=past.manifest.statistics,
         nothing_to_do=True,
     )

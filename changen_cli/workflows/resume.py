@@ -110,7 +110,8 @@ def find_past(recipe: Recipe, *, alone: bool = True) -> Past | None:
         raise OutputError(f"{out} was made by a version of changen whose runs cannot be taken up again", _ANOTHER)
     if not alone:
         return past
-    for partial in [*out.glob(".partial-*"), *out.glob("*/.partial-*"), *out.glob(f"{FOLDER}/.preview/.partial-*")]:
+    folders = [out / FOLDER / ".preview", *(path for path in (out, *out.iterdir()) if not path.is_symlink())]
+    for partial in (partial for folder in folders for partial in folder.glob(".partial-*")):
         partial.unlink()  # of a run that was killed
     broken = remove_others(out, {record.number for record in past.records})
     if broken:

@@ -187,7 +187,7 @@ class Run:
                 self.progress.note(line)
         dataset = Dataset(recipe, self.source.schema, manifest, past, alone=share.is_whole, storage=self.storage)
         todo = Todo(past.records if past else (), recipe.variants)
-        share, storage, started = self.share, self.storage, self._started
+        storage, started = self.storage, self._started
         made_of = self.source, library, textures
         job = Job(recipe, *made_of, dataset, todo, facts, self.progress, self._log, share, storage, started)
         total = min(self.source.count_images(), recipe.limit or 2**62)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
 from changen_cli.core.errors import OutputError, SceneError, UsageError
+from changen_cli.core.links import refuse_links
 from changen_cli.core.lock import FILE_NAME as LOCK
 from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe
@@ -227,7 +228,7 @@ def check_output(recipe: Recipe) -> Path:
     """Check that the output folder may be looked into and locked: it is new, empty, or holds a dataset of ours.
 
     Raises:
-        OutputError: When it is none of these, or would hold the input.
+        OutputError: When it is none of these, would hold the input, or holds links out of it.
     """
     path = recipe.output_path
     source = Path(recipe.source.input).resolve()
@@ -235,6 +236,7 @@ def check_output(recipe: Recipe) -> Path:
         raise OutputError(f"{path}: the output folder would hold the input folder", "Choose another --output")
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file", "Choose another --output")
+    refuse_links(path)
     if holds_something(path):
         if not (path / FILE_NAME).is_file():
             raise OutputError(f"{path} is not empty and was not made by changen", "Choose another --output or empty it")
@@ -257,7 +259,16 @@ def clear_output(path: Path) -> None:
     for partial in path.glob(".partial-*"):
         partial.unlink()
     # The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
-    for name in ("README.md", "classes.json", "preview.png", "report.html", CHECKSUMS, *LOGS, FILE_NAME):
+    for name in (
+        "README.md",
+        "classes.json",
+        "preview.png",
+        "report.html",
+        "evaluation.json",
+        CHECKSUMS,
+        *LOGS,
+        FILE_NAME,
+    ):
         (path / name).unlink(missing_ok=True)
     if not any(path.iterdir()):
         path.rmdir()  # where a lock lies in it, whoever holds that removes both

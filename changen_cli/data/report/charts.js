@@ -103,27 +103,41 @@ function matrixChart({ classes, matrix }) {
   return chart("Transitions", "From the class of the row to that of the column: events, shaded by area", drawing, ["change", "events", "px"], rows);
 }
 
-// Figures of evaluation.json: those named after an AUC as bars from chance upwards, all of them as a table.
+// Figures of evaluation.json: those named after an AUC as bars from chance upwards, above those of real pairs and with
+// the bar each is judged by, where there are such; all of them as a table.
 function auditChart(figures) {
   const told = (value) => (typeof value === "number" && !Number.isInteger(value) ? value.toPrecision(4) : String(value));
-  const aucs = figures.filter(([name, value]) => typeof value === "number" && /auc/i.test(name) && value >= 0 && value <= 1).slice(0, 24);
+  const known = new Map(figures);
+  const beside = (name, what) => known.get(name.replace(/auc$/i, what));
+  const aucs = figures.filter(([name, value]) => typeof value === "number" && /auc/i.test(name) && !/real_auc$/i.test(name) && value >= 0 && value <= 1).slice(0, 24);
   const rows = figures.map(([name, value]) => [name, told(value)]);
   if (!aucs.length) {
     const made = chart("Audit", "Figures of evaluation.json", el("div"), ["figure", "value"], rows);
     made.querySelector("details").open = true;
     return made;
   }
-  const row = 22, place = (value) => 150 + (WIDE - 190) * clamp((value - 0.5) / 0.5, 0, 1);
+  const compared = aucs.some(([name]) => typeof beside(name, "real_auc") === "number");
+  const row = compared ? 28 : 22, place = (value) => 150 + (WIDE - 190) * clamp((value - 0.5) / 0.5, 0, 1);
   const drawing = svg("svg", { viewBox: `0 0 ${WIDE} ${row * aucs.length + 20}` });
-  aucs.forEach(([name, value], i) => {
-    const y = row * i + 4, label = name.length > 24 ? `…${name.slice(-23)}` : name;
-    drawing.append(svg("text", { x: 0, y: y + 12 }, label));
-    drawing.append(marked(svg("rect", { class: "bar", x: place(0.5), y, width: Math.max(2, place(value) - place(0.5)), height: 15, rx: 3, fill: value > 0.65 ? "var(--bad)" : "var(--accent)" }), `${name}: ${told(value)}`));
-    drawing.append(svg("text", { class: "value", x: place(value) + 6, y: y + 12 }, value.toFixed(2)));
-  });
   const foot = row * aucs.length + 4;
-  drawing.append(svg("line", { class: "bound", x1: place(0.65), x2: place(0.65), y1: 0, y2: foot }), svg("text", { x: place(0.65), y: foot + 12, "text-anchor": "middle" }, "0.65"), svg("text", { x: place(0.5), y: foot + 12, "text-anchor": "middle" }, "0.5"));
-  return chart("Audit", "How well a cue alone gives the label away (ROC AUC, from 0.5, chance)", drawing, ["figure", "value"], rows);
+  const line = (value, top, low) => svg("line", { class: "bound", x1: place(value), x2: place(value), y1: top, y2: low });
+  aucs.forEach(([name, value], i) => {
+    const y = row * i + 4, words = name.replace(/^shortcuts\./, "").replace(/\.auc$/, "").replace(/[._]/g, " ");
+    const label = words.length > 24 ? `…${words.slice(-23)}` : words;
+    const bar = beside(name, "bar"), limit = typeof bar === "number" ? bar : 0.65, real = beside(name, "real_auc");
+    const fill = value > limit ? "var(--bad)" : "var(--accent)";
+    drawing.append(svg("text", { x: 0, y: y + 12 }, label));
+    drawing.append(marked(svg("rect", { class: "bar", x: place(0.5), y, width: Math.max(2, place(value) - place(0.5)), height: 15, rx: 3, fill }), `${words}: ${told(value)}, wanted at most ${told(limit)}`));
+    drawing.append(svg("text", { class: "value", x: place(value) + 6, y: y + 12 }, value.toFixed(2)));
+    if (typeof real === "number") {
+      drawing.append(marked(svg("rect", { class: "bar real", x: place(0.5), y: y + 16, width: Math.max(2, place(real) - place(0.5)), height: 6, rx: 2, fill: "#9aa5b1" }), `${words}, real pairs: ${told(real)}`));
+    }
+    if (compared) drawing.append(line(limit, y - 2, y + row - 4));
+  });
+  if (!compared) drawing.append(line(0.65, 0, foot), svg("text", { x: place(0.65), y: foot + 12, "text-anchor": "middle" }, "0.65"));
+  drawing.append(svg("text", { x: place(0.5), y: foot + 12, "text-anchor": "middle" }, "0.5"));
+  const hint = compared ? "; real pairs in grey, lines: what is wanted at most" : "";
+  return chart("Audit", `How well a cue alone gives the label away (ROC AUC, from 0.5, chance${hint})`, drawing, ["figure", "value"], rows);
 }
 
 function showCharts() {
