@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -23,12 +22,14 @@ from changen_cli.core.errors import ChangenError, IncompleteError, one_line
 from changen_cli.core.manifest import FILE_NAME, Manifest
 from changen_cli.core.shards import ShardRecord
 from changen_cli.core.signals import Terminated
+from changen_cli.core.untrusted import open_regular
 
 LOGS = ("run.log", "run.log.1", "run.log.2", "run.log.3")
 """The file that is written, then those before it."""
 MAX_BYTES = 5_000_000
 _TAIL_BYTES = 1 << 18
-_TOKEN = re.compile(r"\bhf_\w{6,}")
+# What lies there under the log's name may be a link out of a dataset of somebody else.
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 
 Line = dict[str, Any]
 
@@ -104,7 +105,7 @@ class RunLog:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = {"time": now, "event": event, "pid": os.getpid(), "host": socket.gethostname(), **facts}
         try:
-            file = os.open(self._out / LOGS[0], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            file = os.open(self._out / LOGS[0], _APPEND, 0o666)
             try:
                 os.write(file, json.dumps(line).encode() + b"\n")
             finally:
@@ -117,11 +118,11 @@ def read_log(out: Path) -> Iterator[Line]:
     """Yield the last thousand lines or so, oldest first; what is no line of ours is left out."""
     for name in reversed(LOGS[:2]):
         try:
-            with (out / name).open("rb") as file:
+            with open_regular(out / name) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _TAIL_BYTES))
                 lines = file.read(_TAIL_BYTES).splitlines()
-        except OSError:
+        except (OSError, ValueError):
             continue
         for text in lines:
             try:
@@ -134,6 +135,8 @@ def read_log(out: Path) -> Iterator[Line]:
 
 def _rotate(out: Path) -> None:
     """Begin a new file where the current one is long, and a new line where it ends within one."""
+    if (out / LOGS[0]).is_symlink():
+        return
     try:
         if (out / LOGS[0]).stat().st_size > MAX_BYTES:
             for old, new in reversed([*pairwise(LOGS)]):
@@ -156,6 +159,6 @@ def _words(error: BaseException) -> str:
 
 
 def _clean(text: str) -> str:
-    """A text on one line, as a terminal can take it, without what looks like an access token."""
-    text = _TOKEN.sub("hf_***", one_line(text))
+    """A text on one line, as a terminal can take it, without tokens."""
+    text = one_line(text)
     return text if len(text) <= 500 else f"{text[:499]}…"

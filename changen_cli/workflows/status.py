@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from changen_cli.core.lock import FILE_NAME as LOCK
 from changen_cli.core.lock import Holder, read_holder
 from changen_cli.core.manifest import Status, read_manifest
 from changen_cli.core.shards import SkipRecord, record_path, shard_numbers
+from changen_cli.core.untrusted import read_text
 from changen_cli.workflows.runlog import Line, read_log
 
 State = Literal["running", "complete", "interrupted", "failed", "killed"]
@@ -192,8 +193,8 @@ def _records(out: Path) -> Iterator[_Record]:
     reader = TypeAdapter(_Record)
     for number in shard_numbers(out):
         try:
-            record = reader.validate_json(record_path(out, number).read_bytes())
-        except (ValidationError, OSError):
+            record = reader.validate_json(read_text(record_path(out, number)))
+        except (ValueError, OSError):
             continue
         if record.number == number:
             yield record

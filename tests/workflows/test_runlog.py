@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from changen_cli.core.errors import IncompleteError, ModelError
-from changen_cli.core.manifest import Manifest
+from changen_cli.core.manifest import new_manifest
+from changen_cli.core.recipe import build_recipe
 from changen_cli.core.signals import Terminated
 from changen_cli.workflows import runlog
 from changen_cli.workflows.generate import generate
@@ -80,9 +81,19 @@ def test_a_log_tells_shards_ends_and_errors(masks, monkeypatch) -> None:
 def test_an_error_is_one_line_without_tokens(tmp_path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(OSError), RunLog(tmp_path):
-        raise OSError("first\nsecond hf_abcdefGHIJK123 " + "x" * 9999)
+        raise OSError("first\nsecond hf_abcdefGHIJK1234567890abc " + "x" * 9999)
     (error,) = lines(tmp_path, "error")[0]
-    assert error.startswith("OSError: first second hf_*** xxx") and len(error) == 500
+    assert error.startswith("OSError: first second *** xxx") and len(error) == 500
+
+
+def test_a_link_out_of_the_dataset_is_not_followed(tmp_path) -> None:
+    promise = new_manifest(build_recipe({"source": {"input": "in"}}), source={})
+    promise.save(tmp_path / "out")
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "out" / "run.log").symlink_to(tmp_path / "mine")
+    with RunLog(tmp_path / "out") as log:
+        log.begin(promise, 0, 1)
+    assert (tmp_path / "mine").read_text() == "mine"
 
 
 def test_a_folder_without_a_dataset_gets_no_log(tmp_path) -> None:
@@ -93,7 +104,7 @@ def test_a_folder_without_a_dataset_gets_no_log(tmp_path) -> None:
 
 def test_files_rotate_when_a_run_starts(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(runlog, "MAX_BYTES", 400)
-    promise = Manifest(fingerprint="f", recipe={}, source={}, versions={})
+    promise = new_manifest(build_recipe({"source": {"input": "in"}}), source={})
     promise.save(tmp_path)
     for done in range(30):
         with RunLog(tmp_path) as log:
@@ -104,7 +115,7 @@ def test_files_rotate_when_a_run_starts(tmp_path, monkeypatch) -> None:
 
 
 def test_a_line_that_was_cut_off_costs_no_other(tmp_path) -> None:
-    promise = Manifest(fingerprint="f", recipe={}, source={}, versions={})
+    promise = new_manifest(build_recipe({"source": {"input": "in"}}), source={})
     promise.save(tmp_path)
     (tmp_path / "run.log").write_bytes(b'{"event": "start"}\n[1]\n\xff\xfe\n{"event": "shar')
     with RunLog(tmp_path) as log:

@@ -139,7 +139,9 @@ def test_the_rate_is_that_of_the_last_shards_of_one_run(masks) -> None:
 def test_many_shards_take_seconds(masks) -> None:
     simulate_dataset(masks)
     out: Path = masks.output_path
-    images = {f"images/{i:02d}.png": ImageRecord(complete=True, scenes=[{"id": f"{i:02d}"}]) for i in range(16)}
+    images = {
+        f"images/{i:02d}.png": ImageRecord(complete=True, scenes=[{"id": f"{i:02d}", "notes": {}}]) for i in range(16)
+    }
     counts = {"samples": 16, "failed": 0, "skipped": 0}
     text = ShardRecord(number=0, counts=counts, variants=1, images=images, samples=["NUMBER_v00"]).model_dump_json()
     for number in range(10, 2010):
