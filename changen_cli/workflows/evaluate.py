@@ -118,8 +118,8 @@ def look(pairs: ImagePairs, most: int, stage: str, *, likeness: bool, progress: 
         likeness: Whether to describe windows by the bundled segmenter.
         progress: Told how far it is.
     """
-    seen = Seen(likeness=Likeness(bundled_describer()) if likeness else None)
     numbers = pairs.choose(most)
+    seen = Seen(likeness=Likeness(bundled_describer(), len(numbers)) if likeness else None)
     progress.stage(stage)
     progress.total(len(numbers))
     for done, number in enumerate(numbers, 1):

@@ -20,9 +20,10 @@ from changen_cli.workflows.measures import WINDOW_PX, centred_window
 Describe = Callable[[UInt8Array], npt.NDArray[np.floating]]
 """uint8 ``[N, S, S, 3]`` to features ``[N, D]``."""
 
-WINDOWS = 8
-"""Windows of each sort taken of a pair."""
+WINDOWS = 512
+"""Windows of each sort that are wanted of a set."""
 FEWEST = 32
+_OF_A_PAIR = (8, 64)
 _SORTS = ("changed", "first", "unchanged")
 
 
@@ -31,10 +32,12 @@ class Likeness:
 
     Args:
         describe: Gives the features of windows.
+        pairs: So many pairs are to come: of fewer, more windows are taken each.
     """
 
-    def __init__(self, describe: Describe) -> None:
+    def __init__(self, describe: Describe, pairs: int) -> None:
         self._describe = describe
+        self._each = min(max(_OF_A_PAIR[0], WINDOWS // max(1, pairs)), _OF_A_PAIR[1])
         self._found: dict[str, list[npt.NDArray[np.floating]]] = {sort: [] for sort in _SORTS}
 
     def add(self, pair: ImagePair, rng: np.random.Generator) -> None:
@@ -43,7 +46,7 @@ class Likeness:
             return
         still = pair.known & ~pair.change
         windows: dict[str, list[UInt8Array]] = {sort: [] for sort in _SORTS}
-        for place in _draw(pair.change, WINDOWS, rng):
+        for place in _draw(pair.change, self._each, rng):
             like = still if pair.masks is None else still & (pair.masks[0] == pair.masks[1][place])
             others = _draw(like, 2, rng)
             if len(others) == 2:
