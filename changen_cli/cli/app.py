@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -15,17 +17,21 @@ from changen_cli.cli import (
     generate,
     inspect,
     models,
+    nuisance,
     preview,
     push,
     recipes,
+    replay,
     report,
     simulate,
+    status,
     train,
     transitions,
     validate,
 )
 from changen_cli.cli.common import result, say
 from changen_cli.core.errors import ChangenError
+from changen_cli.core.secrets import masked
 from changen_cli.core.signals import Terminated
 
 
@@ -90,10 +96,12 @@ app.command(name="simulate")(simulate.simulate)
 app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
 app.command(name="export")(export.export)
+app.command(name="replay")(replay.replay)
 app.command(name="validate")(validate.validate)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="report")(report.report)
 app.command(name="gif")(report.gif)
+app.command(name="status")(status.status)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.command(name="push-to-hub")(push.push_to_hub)
@@ -101,8 +109,13 @@ app.command(name="push-model")(push.push_model)
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(transitions.app, name="transitions")
+app.add_typer(nuisance.app, name="nuisance")
 
 
 def main() -> None:
-    """Entry point of the ``changen`` command."""
-    app()
+    """Entry point of the ``changen`` command. What nobody expected ends with a traceback, without tokens."""
+    try:
+        app()
+    except Exception:
+        say(masked(traceback.format_exc()).rstrip())
+        sys.exit(1)

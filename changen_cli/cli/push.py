@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from changen_cli.cli.common import result, say
 from changen_cli.cli.upload_progress import make_upload_progress, size
 from changen_cli.core.errors import UsageError
+from changen_cli.core.untrusted import read_text
 
 if TYPE_CHECKING:
     from changen_cli.workflows.push_target import PushReport
@@ -25,10 +27,16 @@ License = Annotated[
     typer.Option("--license", help="Licence to publish under, by the Hub's identifier. \\[default: computed]"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be created, sent and deleted.")]
-Token = Annotated[
-    str | None,
-    typer.Option("--token", help="Access token of the Hub. \\[default: HF_TOKEN, or the login]", show_default=False),
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="File that holds the access token of the Hub; - reads it from standard input. "
+        "\\[default: HF_TOKEN, or the login]",
+        show_default=False,
+    ),
 ]
+_TOKEN_BYTES = 4096
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 
 
@@ -54,7 +62,7 @@ def push_to_hub(
     verify: Annotated[
         bool, typer.Option("--verify", help="Load samples back and compare their pixels with those here.")
     ] = False,
-    token: Token = None,
+    token_file: TokenFile = None,
     shard_size: Annotated[
         str | None,
         typer.Option("--shard-size", help="Size no shard exceeds, e.g. 200MB. \\[default: 500MB]"),
@@ -70,7 +78,7 @@ def push_to_hub(
     from changen_cli.workflows.push import push_dataset
     from changen_cli.workflows.push_target import Target
 
-    target = Target(repo_id, private, revision, create_pr, license, token)
+    target = Target(repo_id, private, revision, create_pr, license, read_token(token_file))
     with make_upload_progress(quiet=quiet) as progress:
         report = push_dataset(
             dataset, target, shares=parse_shares(split) if split else (), config=config_name, dry_run=dry_run,
@@ -88,7 +96,7 @@ def push_model(
     create_pr: CreatePr = False,
     license: License = None,
     dry_run: DryRun = False,
-    token: Token = None,
+    token_file: TokenFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Publish a trained model on the Hugging Face Hub with a model card; --model org/name then takes it from there.
@@ -98,10 +106,27 @@ def push_model(
     from changen_cli.workflows.push_model import push_model as push
     from changen_cli.workflows.push_target import Target
 
-    target = Target(repo_id, private, revision, create_pr, license, token)
+    target = Target(repo_id, private, revision, create_pr, license, read_token(token_file))
     with make_upload_progress(quiet=quiet) as progress:
         report = push(model, target, dry_run=dry_run, progress=progress)
     _tell(report, dry_run=dry_run, quiet=quiet)
+
+
+def read_token(path: Path | None) -> str | None:
+    """The token in a file; None without one. On the command line everybody on the machine could read it.
+
+    Raises:
+        UsageError: There is no such file, or it holds no text.
+    """
+    if path is None:
+        return None
+    try:
+        text = sys.stdin.readline() if str(path) == "-" else read_text(path, _TOKEN_BYTES)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--token-file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not text.strip():
+        raise UsageError(f"--token-file {path} is empty", "Leave it out to use HF_TOKEN or the stored login")
+    return text
 
 
 def parse_size(text: str) -> int:

@@ -18,6 +18,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial.unlink(missing_ok=True)  # a link that waits there would be written through
     try:
         yield partial
         with partial.open("rb+") as file:

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from changen_cli import __version__
 from changen_cli.core.errors import OutputError
@@ -72,7 +72,7 @@ class Manifest(BaseModel):
     stock: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the images, with their labels, that exemplars and textures were collected from."""
     changed: dict[str, str] = Field(default_factory=dict)
-    """Images that changed or vanished after samples were made of them."""
+    """Images that changed or vanished after samples, or new objects and ground, were made of them."""
     mixed: list[str] = Field(default_factory=list)
     """What was another way than at first when a run was taken up again: device, versions."""
     closed: Closed | None = None
@@ -90,6 +90,18 @@ class Manifest(BaseModel):
         finally:
             own.unlink()
         return True
+
+    @field_validator("recipe")
+    @classmethod
+    def _sections(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        for name in ("source", "events", "synthesis", "output", "run"):
+            if not isinstance(recipe.get(name), dict):
+                raise ValueError(f"its recipe has no section {name}")
+        if not isinstance(recipe["source"].get("input"), str):
+            raise ValueError("its recipe names no input")
+        if type(recipe.get("limit")) not in (int, type(None)):
+            raise ValueError("its recipe has a limit that is no number")
+        return recipe
 
     def save(self, folder: Path) -> Path:
         """Write ``manifest.json`` into ``folder``, atomically."""

@@ -9,13 +9,14 @@ size, made in any order, add up to the same dataset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from changen_cli.core.files import write_text
+from changen_cli.core.untrusted import read_text
 
 FOLDER = "shards"
 
@@ -50,6 +51,16 @@ class ImageRecord(_Record):
     scenes: list[dict[str, Any]] = Field(default_factory=list)
     skipped: list[SkipRecord] = Field(default_factory=list)
 
+    @field_validator("scenes")
+    @classmethod
+    def _told(cls, scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for scene in scenes:
+            fit = scene["notes"].get("georeference", {}) if isinstance(scene.get("notes"), dict) else None
+            residual = fit.get("rms_m") if isinstance(fit, dict) else ""
+            if not isinstance(scene.get("id"), str) or not isinstance(residual, float | int | None):
+                raise ValueError("no scene of a manifest")
+        return scenes
+
 
 class ShardRecord(_Record):
     """What a shard gave.
@@ -73,6 +84,14 @@ class ShardRecord(_Record):
     failed: dict[str, str] = Field(default_factory=dict)
     bytes: int = 0
     rows: str = ""
+
+    def unlike(self, hashes: Mapping[str, str]) -> list[str]:
+        """Images that were not those of the given hashes when they were opened."""
+        return [
+            path
+            for path, image in self.images.items()
+            if image.sha256 and hashes.get(path, image.sha256) != image.sha256
+        ]
 
     def save(self, out: Path) -> None:
         """Write the record; from here on the shard is done."""
@@ -100,10 +119,15 @@ def read_shards(out: Path) -> Iterator[ShardRecord]:
 def read_shard(out: Path, number: int) -> ShardRecord | None:
     """The record of a shard; None where it is not there, cannot be read, or lacks its rows."""
     try:
-        record = ShardRecord.model_validate_json(record_path(out, number).read_bytes())
-    except (ValidationError, OSError):
+        record = ShardRecord.model_validate_json(read_text(record_path(out, number)))
+    except (ValueError, OSError):
         return None
     return record if record.number == number and rows_path(out, number).is_file() else None
+
+
+def shard_numbers(out: Path) -> list[int]:
+    """Numbers of the shards that are done, as far as names tell."""
+    return sorted({*_numbers(out, ".json")} & {*_numbers(out, ".jsonl")})
 
 
 def remove_others(out: Path, kept: set[int]) -> list[int]:

@@ -7,15 +7,37 @@ that fits: a skip, a bad request, a broken dataset.
 from __future__ import annotations
 
 import json
+import os
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import IO, Any
 
 JSON_BYTES = 1 << 28
 """The event log of a long series has tens of megabytes."""
 LINE_BYTES = 1 << 24
 """One row of a table."""
 _MAX_NAME, _MAX_PATH = 200, 2000
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_PLAIN_PATH = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file to read; what is none would never end, or never begin.
+
+    Raises:
+        ValueError: It is something else.
+        OSError: It cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "rb")
+        raise ValueError("is no file but a folder, a pipe or a device")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def read_text(path: Path, limit: int = JSON_BYTES, errors: str = "strict") -> str:
@@ -27,10 +49,10 @@ def read_text(path: Path, limit: int = JSON_BYTES, errors: str = "strict") -> st
         errors: What to do with bytes that are no UTF-8, as for ``bytes.decode``.
 
     Raises:
-        ValueError: It is larger, or no UTF-8.
+        ValueError: It is larger, no UTF-8, or no file.
         OSError: It cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"is larger than {limit / 1e6:.0f} MB, and not read")
@@ -41,10 +63,10 @@ def read_lines(path: Path, limit: int = LINE_BYTES, errors: str = "strict") -> I
     """Yield the lines of a UTF-8 file, of at most ``limit`` bytes each.
 
     Raises:
-        ValueError: A line is longer, or no UTF-8.
+        ValueError: A line is longer, or no UTF-8, or it is no file.
         OSError: It cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while line := file.readline(limit + 1):
             if len(line) > limit:
                 raise ValueError(f"has a line of more than {limit / 1e6:.0f} MB")
@@ -77,6 +99,8 @@ def readable_text(value: Any, limit: int = 200) -> str:
 
 def is_plain_name(name: Any) -> bool:
     """Whether a text can be the name of a file or folder, and of nothing elsewhere: no separator, no leading dot."""
+    if isinstance(name, str) and len(name) <= _MAX_NAME and _PLAIN.fullmatch(name):
+        return True  # as nearly all are
     try:
         return "/" not in relative_name(name) and name[0] != "." and len(name) <= _MAX_NAME
     except ValueError:
@@ -92,6 +116,8 @@ def relative_name(name: Any) -> str:
     """
     if not isinstance(name, str):
         raise ValueError(f"{str(name)[:80]!r} is no file name")
+    if len(name) <= _MAX_NAME and _PLAIN_PATH.fullmatch(name):
+        return name  # as nearly all are
     path = PurePosixPath(name)
     bad = not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or PureWindowsPath(name).drive
     written = name.encode("utf-8", "surrogatepass")

@@ -14,7 +14,8 @@ import yaml
 
 from changen_cli.core.errors import UsageError
 
-LARGEST_BYTES = 1 << 20
+LARGEST_BYTES = 1 << 18
+"""The worst text of that length takes ten seconds to read."""
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -107,7 +108,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file: UTF-8, with or without a byte order mark, with any line ends, of at most 1 MiB.
+    """Read a YAML file: UTF-8, with or without a byte order mark, with any line ends, of at most 256 KiB.
 
     Raises:
         UsageError: There is none, or it cannot be read; names the file, the place and the reason.
@@ -121,7 +122,7 @@ def read_yaml(path: Path) -> Any:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{path} cannot be read: {reason}") from None
     if len(content) > LARGEST_BYTES:
-        raise UsageError(f"{path} is larger than {LARGEST_BYTES >> 20} MiB, and no file of settings is")
+        raise UsageError(f"{path} is larger than {LARGEST_BYTES >> 10} KiB, and no file of settings is")
     try:
         return parse_yaml(content.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:

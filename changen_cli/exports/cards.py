@@ -11,6 +11,8 @@ import yaml
 from changen_cli.core.untrusted import read_text
 
 _CARD_BYTES = 1 << 24
+_FRONT_LETTERS = 1 << 18
+"""Reading YAML takes a second for 30 kB of the worst kind."""
 _FRONT = re.compile(r"\A---\r?\n(?P<front>.*?)\r?\n---\r?\n", re.DOTALL)
 
 
@@ -23,6 +25,8 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
     match = _FRONT.match(text)
     if match is None:
         return {}, text
+    if len(match["front"]) > _FRONT_LETTERS:
+        raise ValueError("its front matter is longer than that of any card")
     try:
         front = yaml.safe_load(match["front"]) or {}
     except (yaml.YAMLError, RecursionError) as error:

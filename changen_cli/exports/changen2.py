@@ -7,7 +7,6 @@ of its own with these four inside. [yb23/HySCDG, its loader of Changen2]
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from changen_cli.exports.images import save_tiff
 from changen_cli.exports.layers import Layer, check_layers, relative
 from changen_cli.exports.master import Master, Pair, Sample, Stored, pairs
 from changen_cli.exports.names import SafeNames
-from changen_cli.exports.reading import Pixels
+from changen_cli.exports.reading import Pixels, open_geotiff
 from changen_cli.exports.splits import NAMES
 
 _FOLDERS = ("t1_images", "t2_images", "t1_masks", "t2_masks")
@@ -97,13 +96,10 @@ def _check_places(root: Path, base: Path, name: str) -> Iterator[Finding]:
 
 def _place(path: Path) -> tuple[Any, ...] | None:
     """CRS and transform of a file; None if it cannot be opened."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import RasterioError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff") as source:
-                return source.crs, *source.transform
+        with open_geotiff(path) as source:
+            return source.crs, *source.transform
     except RasterioError:
         return None

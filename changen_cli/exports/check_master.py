@@ -12,6 +12,7 @@ from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
 from changen_cli.core.checksums import read_checksums
 from changen_cli.core.errors import OutputError
 from changen_cli.core.files import sha256
+from changen_cli.core.links import refuse_links
 from changen_cli.core.manifest import FILE_NAME as MANIFEST
 from changen_cli.core.manifest import Manifest, read_manifest
 from changen_cli.core.types import IGNORE
@@ -35,6 +36,11 @@ def check_master(folder: Path, tick: Tick = lambda stage, done, total: None) -> 
         folder: What ``changen generate`` or ``changen simulate`` wrote, in either layout.
         tick: Told how far it is.
     """
+    try:
+        refuse_links(folder)
+    except OutputError as error:
+        yield Finding(".", one_line(error, folder), "Do not trust this dataset: it was tampered with")
+        return
     check = _Check(folder, tick)
     yield from check.head()
     yield from check.samples()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from changen_cli.core.untrusted import read_json
+from changen_cli.core.untrusted import inside, read_json
 from changen_cli.exports.findings import Finding, Problem, guarded
 from changen_cli.exports.layers import relative
 from changen_cli.exports.objects import ring_area
@@ -59,8 +59,8 @@ def _check_file(root: Path, path: Path) -> Iterator[Finding]:
         yield Finding(name, message, fix)
 
 
-def _check_images(root: Path, path: Path, listed: list[dict[str, Any]]) -> Iterator[Finding]:
-    split = path.parent if path.name == "annotations.json" else path.parent.parent
+def _check_images(root: Path, table: Path, listed: list[dict[str, Any]]) -> Iterator[Finding]:
+    split = table.parent if table.name == "annotations.json" else table.parent.parent
     base = next((split / name for name in _IMAGE_FOLDERS if (split / name).is_dir()), split)
     seen: set[str] = set()
     for entry in listed:
@@ -68,14 +68,18 @@ def _check_images(root: Path, path: Path, listed: list[dict[str, Any]]) -> Itera
             file, size = str(entry["file_name"]), (int(entry["width"]), int(entry["height"]))
         except (KeyError, TypeError, ValueError) as error:
             message = f"has an image without file_name, width and height: {error!r}"
-            yield Finding(relative(root, path), message, "Readers look for all three")
+            yield Finding(relative(root, table), message, "Readers look for all three")
             continue
-        image = base / file if (base / file).is_file() else split / file
+        try:
+            image = path if (path := inside(base, file)).is_file() else inside(split, file)
+        except ValueError as error:
+            yield Finding(relative(root, table), f"lists {error}", "Name files of the folder")
+            continue
         if file in seen:
-            yield Finding(relative(root, path), f"lists {file} more than once", "An image has one entry")
+            yield Finding(relative(root, table), f"lists {file} more than once", "An image has one entry")
         seen.add(file)
         if not image.is_file():
-            yield Finding(f"{relative(root, base)}/{file}", "is missing", f"{relative(root, path)} lists it")
+            yield Finding(f"{relative(root, base)}/{file}", "is missing", f"{relative(root, table)} lists it")
             continue
         try:
             height, width = decode(image)[1].shape[:2]

@@ -12,8 +12,9 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from changen_cli.core.errors import OutputError, UsageError
+from changen_cli.core.links import refuse_links
 from changen_cli.core.types import BoolArray, ClassSchema, Int32Array, UInt8Array
-from changen_cli.core.untrusted import inside, read_json, read_text, relative_name
+from changen_cli.core.untrusted import inside, open_regular, read_json, read_text, relative_name
 from changen_cli.exports.cards import read_front
 from changen_cli.exports.findings import one_line
 from changen_cli.exports.formats import PairMode
@@ -63,10 +64,14 @@ class Stored:
         Raises:
             OutputError: It is missing, or may not be read.
         """
+        if self.path is None:
+            return self.data
         try:
-            return self.data if self.path is None else self.path.read_bytes()
-        except OSError as error:
-            raise OutputError(f"{self.path} cannot be read: {error.strerror}", _CHECK) from None
+            with open_regular(self.path) as file:
+                return file.read()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(f"{self.path} cannot be read: {reason}", _CHECK) from None
 
     def array(self) -> Pixels:
         """The pixels: uint8 ``[H, W, 3]`` or ``[H, W]``; object numbers have 16 or 32 bits.
@@ -86,7 +91,7 @@ class Stored:
             FileExistsError: There is such a file. It may be a link into the dataset, which writing would change.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
-        if self.path is not None:
+        if self.path is not None and self.path.is_file():
             try:
                 os.link(self.path, target)
                 return
@@ -306,10 +311,11 @@ def open_master(root: Path) -> Master:
 
     Raises:
         UsageError: There is no such folder, or no dataset in it, or its run has not ended.
-        OutputError: Its manifest or class table cannot be read.
+        OutputError: Its manifest or class table cannot be read, or a link leads out of it.
     """
     if not root.is_dir():
         raise UsageError(f"{root} is no folder", "Name a dataset made by changen generate or simulate")
+    refuse_links(root)
     manifest, classes = _json(root / "manifest.json"), _json(root / "classes.json")
     if manifest.get("status") not in ("complete", "interrupted"):
         raise UsageError(

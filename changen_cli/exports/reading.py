@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ Pixels = npt.NDArray[Any]
 MAX_DATES = 65
 """Dates of the longest series a recipe can ask for."""
 _FORMATS = ("PNG", "TIFF", "JPEG")
+_MAX_TIFF_BYTES = 1 << 31
 
 
 def decode(source: Path | bytes) -> tuple[str, Pixels]:
@@ -34,6 +37,8 @@ def decode(source: Path | bytes) -> tuple[str, Pixels]:
     """
     from PIL import Image
 
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise ValueError("is no file but a folder, a pipe or a device")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -41,6 +46,25 @@ def decode(source: Path | bytes) -> tuple[str, Pixels]:
                 return picture.mode, np.array(picture)
     except Exception as error:  # decoders raise whatever they run into
         raise ValueError(one_line(error, source if isinstance(source, Path) else None)) from None
+
+
+@contextmanager
+def open_geotiff(path: Path) -> Iterator[Any]:
+    """Open a GeoTIFF by itself: of the files beside it, GDAL would take some for parts of it, whatever they are.
+
+    Raises:
+        RasterioError: It is none, or larger than any image of a dataset.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+    with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(Path(os.path.abspath(path)), driver="GTiff") as source:
+            sizes = [np.dtype(kind).itemsize for kind in source.dtypes]
+            if source.width * source.height * sum(sizes) > _MAX_TIFF_BYTES:
+                raise RasterioIOError(f"is too large: {len(sizes)} bands of {source.height} × {source.width} px")
+            yield source
 
 
 def read_lines(table: Path) -> Iterator[Row]:

@@ -7,7 +7,6 @@ one ``Id`` a building through all months. [torchgeo, arXiv:2102.04420]
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import Finding, Problem, one_line
 from changen_cli.exports.layers import relative
+from changen_cli.exports.reading import open_geotiff
 
 _NAME = re.compile(r"global_monthly_\d{4}_(?:0[1-9]|1[0-2])_mosaic_(.+)\.tif")
 _SPLITS = ("train", "val", "test", "test_public")
@@ -90,17 +90,14 @@ def _check_place(root: Path, place: Path) -> Iterator[Finding]:
 
 def _open(path: Path) -> tuple[_Grid | None, str]:
     """The grid of an image; and what is wrong with it, or nothing."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    from rasterio.errors import RasterioError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver="GTiff") as source:
-                source.read()
-                grid = _Grid(source.width, source.height, source.crs, source.transform)
-                fits = source.count in (3, 4) and set(source.dtypes) == {"uint8"}
-                return grid, "" if fits else f"has {source.count} band(s) of {source.dtypes[0]}"
+        with open_geotiff(path) as source:
+            source.read()
+            grid = _Grid(source.width, source.height, source.crs, source.transform)
+            fits = source.count in (3, 4) and set(source.dtypes) == {"uint8"}
+            return grid, "" if fits else f"has {source.count} band(s) of {source.dtypes[0]}"
     except RasterioError as error:
         return None, f"cannot be read: {one_line(error)}"
 

@@ -43,12 +43,12 @@ def check_stac(root: Path) -> Iterator[Finding]:
     ids: dict[tuple[str, str], str] = {}
     while waiting:
         path = waiting.pop()
-        content, problems = _read(path)
+        content, problems = _read(path, base)
         name = _name(base, path)
         yield from (Finding(name, *problem) for problem in problems)
         if content is None:
             continue
-        found = chain(_link_problems(path, content), _item_problems(path, content, name, ids))
+        found = chain(_link_problems(path, content), _item_problems(path, content, name, ids, base))
         fix = "Compare it with the specification of STAC"
         yield from (Finding(name, *problem) for problem in guarded(found, f"the {content['type']}", fix))
         for link in reversed(_links(content, ("child", "item"))):
@@ -62,7 +62,8 @@ def _name(base: Path, path: Path) -> str:
     return relative(base, path) if path.is_relative_to(base) else path.as_posix()
 
 
-def _read(path: Path) -> tuple[Content | None, list[Problem]]:
+def _read(path: Path, base: Path) -> tuple[Content | None, list[Problem]]:
+    """An object of the catalogue in ``base``, if it is one and leads to nothing outside; and its problems."""
     try:
         content = read_json(path)
         kind = content["type"]
@@ -77,9 +78,29 @@ def _read(path: Path) -> tuple[Content | None, list[Problem]]:
         return None, [
             (f"has {wrong[0] if wrong else 'a link'} of a wrong kind", "Compare it with the specification of STAC")
         ]
+    if outside := [href for href in _hrefs(content) if not _is_inside(base, path.parent / href)]:
+        return None, [
+            (f"leads out of the catalogue, to {outside[0]}"[:160], "A static catalogue holds its files itself")
+        ]
     if kind == "Collection":
         return content, list(_extent_problems(content["extent"]))
     return content, []
+
+
+def _hrefs(content: Content) -> Iterator[str]:
+    """All that the checks follow."""
+    assets = content.get("assets", {}).values()
+    for entry in (*content["links"], *(asset for asset in assets if isinstance(asset, dict))):
+        href = entry.get("href")
+        if isinstance(href, str) and "://" not in href:
+            yield href
+
+
+def _is_inside(base: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(base)
+    except (OSError, ValueError, RuntimeError):  # no path at all
+        return False
 
 
 def _extent_problems(extent: Any) -> Iterator[Problem]:
@@ -107,7 +128,9 @@ def _link_problems(path: Path, content: Content) -> Iterator[Problem]:
             yield "has a field collection without such a link, or the other way round", "An item has both or neither"
 
 
-def _item_problems(path: Path, item: Content, name: str, ids: dict[tuple[str, str], str]) -> Iterator[Problem]:
+def _item_problems(
+    path: Path, item: Content, name: str, ids: dict[tuple[str, str], str], base: Path
+) -> Iterator[Problem]:
     """Problems of an item, if it is one; notes in ``ids`` who has its id."""
     if item["type"] != "Feature":
         return
@@ -138,7 +161,7 @@ def _item_problems(path: Path, item: Content, name: str, ids: dict[tuple[str, st
             "All rasters of an item share one grid",
         )
     if any(_LABEL in str(uri) for uri in item.get("stac_extensions") or ()):
-        yield from _label_problems(path, item)
+        yield from _label_problems(path, item, base)
 
 
 def _place_problems(item: Content) -> Iterator[Problem]:
@@ -185,7 +208,7 @@ def _size(file: Path) -> tuple[tuple[int, int] | None, str]:
     return (height, width), ""
 
 
-def _label_problems(path: Path, item: Content) -> Iterator[Problem]:
+def _label_problems(path: Path, item: Content, base: Path) -> Iterator[Problem]:
     told = item["properties"]
     names = told.get("label:properties", "")
     if names is not None and not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
@@ -210,17 +233,17 @@ def _label_problems(path: Path, item: Content) -> Iterator[Problem]:
             kind = None
         if kind != "FeatureCollection":
             yield "has an asset labels that is no FeatureCollection", "Write GeoJSON"
-    yield from _source_problems(path, item)
+    yield from _source_problems(path, item, base)
 
 
-def _source_problems(path: Path, item: Content) -> Iterator[Problem]:
+def _source_problems(path: Path, item: Content, base: Path) -> Iterator[Problem]:
     sources = [link for link in item["links"] if link.get("rel") == "source"]
     if not sources:
         yield "has no link source", "Link to the item of the image that is labelled"
     for link in sources:
         target = path.parent / link["href"]
         if target.is_file():
-            content, _ = _read(target)
+            content, _ = _read(target, base)
             unknown = set(link.get("label:assets") or ()) - set((content or {}).get("assets", {}))
             if unknown:
                 message = f"names the asset {sorted(unknown)[0]} of {link['href']}, which has none"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from changen_cli.core.untrusted import parse_json
+from changen_cli.core.untrusted import JSON_BYTES, parse_json
 from changen_cli.exports.findings import Finding, Problem, one_line
 from changen_cli.exports.layers import relative
 from changen_cli.exports.reading import Pixels, decode
@@ -73,6 +73,9 @@ def _samples(shard: Path) -> Iterator[tuple[str, dict[str, bytes], str]]:
         with tarfile.open(shard, "r|") as tar:
             for member in tar:
                 found = _KEY.fullmatch(member.name)
+                if member.size > JSON_BYTES:
+                    yield "", {}, f"has the member {member.name} of {member.size / 1e6:.0f} MB"
+                    continue
                 if not member.isfile() or member.issparse() or not found:
                     yield "", {}, f"has the member {member.name}, which belongs to no sample"
                     continue

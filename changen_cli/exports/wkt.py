@@ -7,7 +7,8 @@ import re
 from changen_cli.exports.objects import Polygon, Ring
 
 _TEXT = re.compile(r"\s*(MULTI)?POLYGON\s*(EMPTY|\(.*\))\s*", re.IGNORECASE | re.DOTALL)
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# No two of its parts can match the same digits, else a text that does not fit would be tried in every way to cut it.
+_NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RING = rf"\(\s*{_NUMBER}\s+{_NUMBER}(?:\s*,\s*{_NUMBER}\s+{_NUMBER})*\s*\)"
 _POLYGON = rf"\(\s*{_RING}(?:\s*,\s*{_RING})*\s*\)"
 _POLYGONS = re.compile(rf"\(\s*{_POLYGON}(?:\s*,\s*{_POLYGON})*\s*\)")

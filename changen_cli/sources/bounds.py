@@ -21,12 +21,16 @@ MAX_BYTES = 1 << 31
 MAX_BANDS = 4096
 MAX_PAGES = 256
 _MAX_TAGS = 1024
+_MAX_TAG = 1 << 25
+"""Descriptions and colour profiles are decoded several times over."""
 _MAX_TEXT = 1 << 18
 """GDAL's time to take up the metadata of a file grows with its square; for so much it takes half a second."""
 _MAX_RATIO = 100
 """An image that is larger than :data:`MAX_BYTES` with all its bands must be at least a hundredth of that on disk."""
 _SMALL_BLOCK = 1 << 26
 _MAX_SIDECAR = 1 << 18
+_MAX_XML = 1 << 24
+"""What satellites come with has up to a few megabytes."""
 _MAX_SCANS = 100
 _READ = 1 << 20
 
@@ -63,11 +67,18 @@ def check_bytes(height: int, width: int, bands: int, itemsize: int) -> None:
         )
 
 
-def check_sidecar(path: Path) -> None:
-    """Raise SceneError when GDAL's ``.aux.xml`` beside an image is larger than any georeference."""
-    beside = path.with_name(f"{path.name}.aux.xml")
-    if beside.is_file() and beside.stat().st_size > _MAX_SIDECAR:
-        raise SceneError(f"its {beside.name} is larger than {_MAX_SIDECAR >> 10} kB: remove it")
+def check_sidecars(path: Path) -> None:
+    """Raise SceneError when one of the files beside an image that GDAL reads as a whole is larger than it need be."""
+    for name, limit in (
+        (f"{path.name}.aux.xml", _MAX_SIDECAR),
+        *((f"{path.stem}.{suffix}", _MAX_XML) for suffix in ("xml", "XML")),
+    ):
+        beside = path.with_name(name)
+        if not beside.exists():
+            continue
+        check_regular(beside)
+        if beside.stat().st_size > limit:
+            raise SceneError(f"its {name} is larger than {limit >> 10} kB: remove it")
 
 
 def check_jpeg(path: Path) -> None:
@@ -154,6 +165,8 @@ def _values(file: BinaryIO, order: str, entries: list[tuple[Any, ...]], size: in
         length = count * _UNIT.get(kind, 1)
         if length > size and length > len(raw):
             raise SceneError(f"cannot be read: tag {tag} claims more bytes than the file has")
+        if length > _MAX_TAG:
+            raise SceneError(f"has a tag ({tag}) of {length >> 20} MB, at most {_MAX_TAG >> 20} MB are read: remove it")
         if length > _MAX_TEXT and tag == _GDAL_METADATA:
             raise SceneError(f"has {length >> 10} kB of metadata, at most {_MAX_TEXT >> 10} kB are read: remove it")
         if tag not in _PLAIN or kind not in (3, 4, 16):

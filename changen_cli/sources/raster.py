@@ -5,6 +5,7 @@ Orientation tags (EXIF) are ignored on purpose: a mask drawn on the stored pixel
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,7 +105,8 @@ def read_mask(path: Path) -> tuple[npt.NDArray[np.integer[Any]], int | None]:
                 raise SceneError(_colour_mask(dataset.count))
             bounds.check_bytes(dataset.height, dataset.width, 1, np.dtype(dataset.dtypes[0]).itemsize)
             values = dataset.read(1)
-            declared = dataset.nodata
+            with _open_gdal(path, beside=True) as told:
+                declared = told.nodata
             nodata = int(declared) if declared is not None and float(declared).is_integer() else None
     else:
         with _decoding(), Image.open(path, formats=("PNG", "JPEG")) as picture:
@@ -190,26 +192,36 @@ def _read_pillow(path: Path) -> npt.NDArray[Any]:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _open_gdal(path: Path) -> Any:
-    # The driver is fixed: a ".tif" that is really a GDAL virtual format could point at other files and addresses. It
-    # follows the content, as map tiles are often PNGs called .tif, with their georeference in .tif.aux.xml.
+@contextmanager
+def _open_gdal(path: Path, *, beside: bool = False) -> Iterator[Any]:
+    """Open a file with GDAL.
+
+    Args:
+        path: The file.
+        beside: Whether to look for a georeference in the files beside it. Pixels are never read from what was opened
+            so: GDAL would open a mask beside it with any of its formats, and some of these lead to other files, and
+            to addresses on the network.
+    """
+    # The driver is fixed for the same reason. It follows the content, as map tiles are often PNGs called .tif, with
+    # their georeference in .tif.aux.xml.
     with path.open("rb") as file:
         head = file.read(len(_PNG_SIGNATURE))
     driver = "PNG" if head == _PNG_SIGNATURE else "JPEG" if head.startswith(_JPEG_SIGNATURE) else "GTiff"
     if driver == "GTiff":
         bounds.check_tiff(path)
-    bounds.check_sidecar(path)
-    dataset = rasterio.open(path, driver=driver)
-    try:
+    bounds.check_sidecars(path)
+    # Relative, a name could begin with one of GDAL's prefixes, such as GTIFF_DIR:1:, and be that of another file.
+    where = Path(os.path.abspath(path))
+    with (
+        rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="FALSE" if beside else "EMPTY_DIR"),
+        rasterio.open(where, driver=driver) as dataset,
+    ):
         bounds.check_pixels(dataset.height, dataset.width)
-    except SceneError:
-        dataset.close()
-        raise
-    return dataset
+        yield dataset
 
 
 def _read_gdal(path: Path, bands: tuple[int, ...] | None) -> Raster:
-    with _decoding(), _open_gdal(path) as dataset:
+    with _decoding(), _open_gdal(path) as dataset, _open_gdal(path, beside=True) as told:
         if any(np.issubdtype(np.dtype(kind), np.complexfloating) for kind in dataset.dtypes):
             raise SceneError("holds complex numbers, not an image")
         alpha, nodata = _alpha(dataset)
@@ -223,15 +235,15 @@ def _read_gdal(path: Path, bands: tuple[int, ...] | None) -> Raster:
             itemsize = max(np.dtype(dataset.dtypes[band - 1]).itemsize for band in used)
             bounds.check_bytes(dataset.height, dataset.width, len(used), itemsize)
             pixels = np.moveaxis(dataset.read(list(used)), 0, 2)
-        nodata = _merge(nodata, _declared_nodata(dataset, pixels, used))
-        nodata = _merge(nodata, _internal_mask(path, used[0]))
-        crs = dataset.crs
-        if crs and not is_placed(dataset.transform):
+        nodata = _merge(nodata, _declared_nodata(told, pixels, used))
+        nodata = _merge(nodata, _internal_mask(dataset, used[0]))
+        crs = told.crs
+        if crs and not is_placed(told.transform):
             crs, notes = None, {**notes, "georeference": {"not_used": NOT_PLACED}}
         transform: GeoTransform | None = None
         gsd_m = None
         if crs:
-            t = dataset.transform
+            t = told.transform
             transform = (t.a, t.b, t.c, t.d, t.e, t.f)
             gsd_m = ground_sampling_distance(crs, transform, dataset.shape)
     if pixels.dtype != np.uint8 and alpha is None:
@@ -301,12 +313,10 @@ def _declared_nodata(dataset: Any, pixels: npt.NDArray[Any], used: tuple[int, ..
     return missing
 
 
-def _internal_mask(path: Path, band: int) -> BoolArray | None:
-    # GDAL takes a file beside the image, of any of its formats, for the mask: a virtual one would read other files.
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _open_gdal(path) as dataset:
-        flags = dataset.mask_flag_enums[band - 1]
-        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-            return np.asarray(dataset.read_masks(band) == 0)
+def _internal_mask(dataset: Any, band: int) -> BoolArray | None:
+    flags = dataset.mask_flag_enums[band - 1]
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        return np.asarray(dataset.read_masks(band) == 0)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,10 @@ class Stamp(NamedTuple):
 
 def look(candidate: Candidate) -> Stamp:
     """Size and time of an image and its label; zeros where a file is not there."""
-    found = [path.stat() for path in _files(candidate) if path.is_file()]
+    found = []
+    for path in _files(candidate):
+        with suppress(OSError):
+            found.append(path.stat())
     return Stamp(sum(stat.st_size for stat in found), max((stat.st_mtime_ns for stat in found), default=0))
 
 
@@ -43,12 +47,16 @@ def stamp(candidate: Candidate) -> Stamp:
     return seen._replace(sha256=digest.hexdigest())
 
 
+def is_untouched(candidate: Candidate, before: Stamp) -> bool:
+    """Whether an image and its label have the size and time of before; neither is read."""
+    return look(candidate)[:2] == before[:2]
+
+
 def is_same(candidate: Candidate, before: Stamp) -> bool:
     """Whether an image and its label are those of before; they are only read where size or time differ."""
-    seen = look(candidate)
-    if seen[:2] == before[:2]:
+    if is_untouched(candidate, before):
         return True
-    return bool(before.sha256) and seen.size == before.size and stamp(candidate).sha256 == before.sha256
+    return bool(before.sha256) and look(candidate).size == before.size and stamp(candidate).sha256 == before.sha256
 
 
 def _files(candidate: Candidate) -> Iterator[Path]:

@@ -33,6 +33,8 @@ def parse_polygons(text: str) -> list[Polygon]:
         ValueError: The text is no such geometry, a number is not finite, a ring has fewer than three vertices, or
             there are more than 100 000 of them.
     """
+    if not isinstance(text, str):
+        raise ValueError("the geometry is no text")
     if len(text) > _MAX_CHARACTERS or text.count(",") > _MAX_VERTICES:
         raise ValueError(f"more than {_MAX_VERTICES} vertices")
     tokens = _TOKEN.findall(text)

@@ -25,6 +25,10 @@ _LABEL_BYTES = 1 << 26
 """The largest labels of xBD have two megabytes."""
 _MAX_VERTICES = 1_000_000
 """Of all polygons of a label together."""
+_MAX_WORK = 4 * 10**9
+"""Pixels the rasteriser may fill, or pass by, for one label; four seconds. A vertex costs as much as 24 pixels in every
+row of its polygon. Labels of xBD need a hundredth."""
+_VERTEX_PX = 24
 _PRE, _POST = "_pre_disaster", "_post_disaster"
 
 
@@ -203,6 +207,7 @@ def _rasterise(objects: Sequence[_Object], shape: tuple[int, int]) -> tuple[UInt
 
     burnt = np.zeros(shape, dtype=np.int32)
     if objects:
+        _check_work(objects, shape)
         # Largest first, so that the smaller one of two lies on top. Equal areas: the later in the file on top.
         order = sorted(range(len(objects)), key=lambda i: -objects[i].area)
         geometries = (
@@ -217,6 +222,17 @@ def _rasterise(objects: Sequence[_Object], shape: tuple[int, int]) -> tuple[UInt
         np.where(mask == BUILDING, burnt, 0).astype(np.int32), tuple(item.uid for item in objects)
     )
     return mask, instances, uids
+
+
+def _check_work(objects: Sequence[_Object], shape: tuple[int, int]) -> None:
+    """Raise SceneError for polygons that take the rasteriser hours: it goes through all edges for every row."""
+    work = 0.0
+    for polygon in (polygon for item in objects for polygon in item.polygons):
+        corners = np.concatenate(polygon)
+        cols, rows = np.ptp(np.clip(corners, 0, (shape[1], shape[0])), axis=0)
+        work += float((rows + 1) * (cols + 1 + _VERTEX_PX * len(corners)))
+    if work > _MAX_WORK:
+        raise SceneError("its polygons cover the image too many times, or have too many vertices: simplify them")
 
 
 def _georeference(objects: Sequence[_Object], entries: Any) -> Fit | None:

@@ -205,7 +205,7 @@ class _Handing:
                     self._bury(task, number, error)
                 else:
                     if task is not None:
-                        self._count(made)
+                        self._count(made, number)
                     self._idle.append(worker)
                 while self._idle and (following := self._next()) is not None:
                     self._hand(self._idle.pop(), following)
@@ -248,8 +248,10 @@ class _Handing:
         self._tries[task.index] += 1
         self._busy[worker.make.remote(task, number)] = worker, task, number
 
-    def _count(self, made: Made) -> None:
+    def _count(self, made: Made, number: int) -> None:
         self._deaths = 0
+        if (record := read_shard(self._job.dataset.output, number)) is not None:
+            self._job.log.sealed(record)
         self._images, self._samples = self._images + made.images, self._samples + made.samples
         self._bytes += made.bytes
         for line in made.notes:
@@ -272,7 +274,7 @@ class _Handing:
             self._job.storage.pull()
         record = read_shard(self._job.dataset.output, number)
         if record is not None:  # it died after its work was done
-            self._count(Made(len(record.images), len(record.samples), record.bytes, ()))
+            self._count(Made(len(record.images), len(record.samples), record.bytes, ()), number)
         elif self._tries[task.index] < _TRIES:
             note(f"shard {task.index} lost its worker and is made again ({_short(error)})")
             self._again.append(task)

@@ -39,6 +39,7 @@ class Dataset:
         before: The account of what was there when it was opened.
         next_number: The first number no shard has.
         title: Heading of the contact sheet.
+        changed: Once it is closed: images that changed after objects and ground were taken from them.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Dataset:
 
         self._recipe, self._schema, self._manifest, self._storage = recipe, schema, manifest, storage
         self.output = recipe.output_path
+        self.changed: dict[str, str] = {}
         if alone:
             if past is None:
                 self._clear()
@@ -91,6 +93,8 @@ class Dataset:
         from changen_cli.writers import open_writer
 
         manifest, records = self._manifest, list(read_shards(self.output))
+        self.changed = {path: "changed" for record in records for path in record.unlike(manifest.stock)}
+        manifest.changed |= self.changed
         writer = open_writer(self._recipe.output.format, self.output, self._schema)
         if not any(record.samples for record in records):
             writer.abandon()

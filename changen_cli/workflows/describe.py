@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from changen_cli.core.errors import OutputError
 from changen_cli.core.licences import Licence, dataset_licence
 from changen_cli.core.manifest import Manifest, read_manifest
+from changen_cli.core.nuisance import nuisance_name
 from changen_cli.exports.master import Master, open_master
 from changen_cli.exports.reading import Row
 from changen_cli.workflows.evaluation import card_figures, read_evaluation
@@ -137,8 +139,12 @@ def describe(
         UsageError: There is no dataset, its run has not ended, or the Hub knows no such licence.
         OutputError: A file of the dataset cannot be read.
     """
-    master = open_master(out)
-    facts = describe_master(master, read_manifest(out), dataset_licence(read_manifest(out), licence))
+    master, manifest = open_master(out), read_manifest(out)
+    try:
+        facts = describe_master(master, manifest, dataset_licence(manifest, licence))
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise OutputError(f"{out} cannot be described, {reason}", "Run changen validate on the dataset") from None
     facts |= {"layout": layout or master.layout, "config_name": config_name, "data_dir": data_dir}
     if repo_id:
         facts |= {"repo_id": repo_id, "name": repo_id.rpartition("/")[2]}
@@ -205,7 +211,7 @@ def describe_master(master: Master, manifest: Manifest, licence: Licence) -> dic
 def _unchanged(manifest: Manifest) -> str:
     if not manifest.images:
         return ""
-    return f"{manifest.recipe['synthesis']['unchanged']}: {manifest.unchanged_pixels}"
+    return f"{nuisance_name(manifest.recipe)}: {manifest.unchanged_pixels}"
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:

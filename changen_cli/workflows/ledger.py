@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable
 from math import fsum
 from typing import TYPE_CHECKING, Any
 
+from changen_cli.core.errors import OutputError
 from changen_cli.core.manifest import Manifest, ModelRecord
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.shards import ShardRecord
@@ -15,11 +17,6 @@ from changen_cli.core.types import Scene, Skip, TimeSeries
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
-
-UNCHANGED = {
-    "exact": "bit-identical to date 0 outside the redrawn areas; |A-B| gives the change away",
-    "reacquired": "every date, date 0 too, passed through its own draw of optics, gain and sensor noise",
-}
 
 
 def labels_note(recipe: Recipe, source: Source) -> str:
@@ -204,7 +201,11 @@ class _Sums:
         self._transitions: dict[tuple[int, int], tuple[list[float], list[int]]] = {}
         self._damage: dict[tuple[int, int], list[int]] = {}
         for note in notes:
-            self._add(note)
+            try:
+                self._add(note)
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                text = f"a row of a shard holds a note that no run wrote: {reprlib.repr(note)}"
+                raise OutputError(text, "Make the dataset again: --mode overwrite") from None
 
     def _add(self, note: dict[str, Any]) -> None:
         if note.get("negative"):

@@ -97,6 +97,7 @@ class ShardMaker:
         self._sheet = ContactSheet(schema, title=title, folder=self.output / FOLDER / ".preview")
         self.shard = Shard()
         self.samples = self.images = self.bytes = 0
+        self.sealed: Callable[[ShardRecord], object] = lambda record: None
         self._told: set[str] = set()
 
     def note(self, item: Used | Skip | Opened | Finished) -> list[str]:
@@ -157,6 +158,7 @@ class ShardMaker:
             rows=rows,
         )
         record.save(self.output)
+        self.sealed(record)
         staging.forget(samples)
         if self._storage is not None:
             self._storage.put_shard(record)

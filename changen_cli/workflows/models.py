@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from changen_cli.core.errors import ModelError
 from changen_cli.core.files import sha256
 from changen_cli.core.manifest import ModelRecord
+from changen_cli.core.untrusted import read_json
 from changen_cli.synthesis.hub import (
     BUNDLED,
     DEFAULT_AUTOENCODER,
@@ -289,7 +290,7 @@ def _peek(path: Any) -> dict[str, Any]:
 
 def _is_autoencoder(files: Files, names: list[str]) -> bool:
     try:
-        config = json.loads((files.folder / names[0]).read_text(encoding="utf-8"))
+        config = read_json(files.folder / names[0])
         return bool(config["_class_name"] == "AutoencoderKL")
     except (OSError, ValueError, LookupError, TypeError):
         return False

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from changen_cli.core.errors import OutputError
 from changen_cli.core.files import write_text
+from changen_cli.core.untrusted import read_json
 from changen_cli.writers.hub_files import Stored
 
 FOLDER = ".push"
@@ -69,7 +70,7 @@ class PushRecord:
                 "Make the dataset's folder writable, or push a copy",
             ) from None
         try:
-            rows = json.loads(self._path.read_text(encoding="utf-8"))
+            rows = read_json(self._path)
             self._known = {
                 key: Built(Stored(str(sha256), int(size)), int(raw)) for key, (sha256, size, raw) in rows.items()
             }

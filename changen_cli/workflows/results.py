@@ -28,6 +28,7 @@ class RunResult:
         seconds: Wall time.
         statistics: Figures for people: changed share, events by kind, steps met.
         nothing_to_do: Whether everything was there before.
+        pushed: Address the dataset was pushed to; empty where it was not.
         share: The rank whose share was made, where the others' are not all there yet; else empty.
     """
 
@@ -41,6 +42,7 @@ class RunResult:
     seconds: float = 0.0
     statistics: dict[str, Any] = field(default_factory=dict)
     nothing_to_do: bool = False
+    pushed: str = ""
     share: str = ""
 
 
@@ -63,12 +65,14 @@ def result_before(recipe: Recipe, past: Past) -> RunResult:
     return RunResult(
         recipe.output_path,
         preview if preview.is_file() else None,
-        samples=counts["samples"],
-        scenes=counts["scenes"],
+        samples=counts.get("samples", 0),
+        scenes=counts.get("scenes", 0),
         skipped=[
-            Skip(skip["path"], skip["reason"], skip["failed"]) for skip in past.manifest.skipped if "path" in skip
+            Skip(str(skip["path"]), str(skip.get("reason")), bool(skip.get("failed")))
+            for skip in past.manifest.skipped
+            if "path" in skip
         ],
-        failed=counts["failed"],
+        failed=counts.get("failed", 0),
         statistics=past.manifest.statistics,
         nothing_to_do=True,
     )

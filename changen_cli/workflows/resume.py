@@ -11,6 +11,7 @@ from changen_cli.core.errors import OutputError
 from changen_cli.core.manifest import FILE_NAME, Manifest, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe, content_of
 from changen_cli.core.shards import FOLDER, ShardRecord, read_shards, remove_others
+from changen_cli.workflows.ledger import Ledger
 from changen_cli.workflows.setup import holds_something
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class Past:
         """Whether everything asked for is there."""
         if self.manifest.status != "complete" or recipe.output.mode == "extend":
             return False
+        if self.manifest.counts.get("failed"):  # too many of them, and the run did not count as done
+            ledger = Ledger(self.records)
+            if ledger.failed_images > recipe.source.max_skipped * ledger.images:
+                return False
         before, now = self.manifest.recipe.get("limit"), recipe.limit
         more = before is not None and (now is None or now > before)
         return not more and not self.manifest.counts.get("failed_samples")
@@ -105,7 +110,8 @@ def find_past(recipe: Recipe, *, alone: bool = True) -> Past | None:
         raise OutputError(f"{out} was made by a version of changen whose runs cannot be taken up again", _ANOTHER)
     if not alone:
         return past
-    for partial in [*out.glob(".partial-*"), *out.glob("*/.partial-*"), *out.glob(f"{FOLDER}/.preview/.partial-*")]:
+    folders = [out / FOLDER / ".preview", *(path for path in (out, *out.iterdir()) if not path.is_symlink())]
+    for partial in (partial for folder in folders for partial in folder.glob(".partial-*")):
         partial.unlink()  # of a run that was killed
     broken = remove_others(out, {record.number for record in past.records})
     if broken:

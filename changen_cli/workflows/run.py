@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from changen_cli.core.errors import OutputError
+from changen_cli.core.errors import OutputError, disk_errors
 from changen_cli.core.manifest import FILE_NAME as MANIFEST
 from changen_cli.core.manifest import Manifest, new_manifest
 from changen_cli.core.recipe import Recipe
@@ -34,9 +34,11 @@ from changen_cli.workflows.plans import (
     open_labelled_source,
 )
 from changen_cli.workflows.progress import Progress
+from changen_cli.workflows.publish import Publisher
 from changen_cli.workflows.ranks import closing, locked, share_of
 from changen_cli.workflows.results import RunResult, check_complete, result_before, result_of
 from changen_cli.workflows.resume import find_past
+from changen_cli.workflows.runlog import RunLog
 from changen_cli.workflows.setup import check_output
 from changen_cli.workflows.shards import Todo, unrecorded
 from changen_cli.workflows.storage import into, storage_of
@@ -80,6 +82,7 @@ class Run:
         self.done: RunResult | None = None
         with ExitStack() as stack:
             stack.enter_context(terminable())
+            stack.enter_context(disk_errors(recipe.output_path))
             if self.storage is not None:
                 stack.enter_context(self.storage.folder_of_its_own())
                 self.storage.pull()
@@ -88,6 +91,8 @@ class Run:
             if self.storage is not None:
                 self.storage.pull()  # what came between
             self._past = find_past(recipe, alone=self.share.is_whole)
+            self._log = stack.enter_context(RunLog(recipe.output_path if self.storage is None else None))
+            self._publisher = Publisher(self.asked, progress, self._log)
             self._open()
             self._stack = stack.pop_all()
 
@@ -97,7 +102,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     def _open(self) -> None:
         from changen_cli.sources.statement import read_statement
@@ -113,11 +118,14 @@ class Run:
             past.check_source(self.source)
             if past.nothing_left(recipe):
                 self.done = result_before(recipe, past)
+                with self._publisher.publishing(self.done, ""):
+                    check_complete(recipe, self.done, Ledger(past.records), "")
                 return
             progress.note(f"taking up {recipe.output_path}: {Ledger(past.records).samples} samples are there")
             self._stock = dict(past.manifest.stock)
         if not self.share.is_whole:
             progress.note(f"{self.share} (by {self.share.said_by}): only the shards of this rank are made here")
+        self._publisher.check_token()
         progress.note(_roles(self.source, recipe, self.kinds))
 
     def _collect(self) -> tuple[list[Exemplar], list[Texture]]:
@@ -169,6 +177,7 @@ class Run:
             past.check_model(facts.model)
         library, textures = self._collect()
         manifest = self._promise(facts)
+        self._publisher.check(manifest)
         if past is None and not share.is_whole and not self._claim(manifest):
             past = find_past(recipe, alone=False)  # another rank was first
         if past is not None:
@@ -178,10 +187,12 @@ class Run:
                 self.progress.note(line)
         dataset = Dataset(recipe, self.source.schema, manifest, past, alone=share.is_whole, storage=self.storage)
         todo = Todo(past.records if past else (), recipe.variants)
-        share, storage, started = self.share, self.storage, self._started
+        storage, started = self.storage, self._started
         made_of = self.source, library, textures
-        job = Job(recipe, *made_of, dataset, todo, facts, self.progress, share, storage, started)
-        self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
+        job = Job(recipe, *made_of, dataset, todo, facts, self.progress, self._log, share, storage, started)
+        total = min(self.source.count_images(), recipe.limit or 2**62)
+        self.progress.total(total)
+        self._log.begin(manifest, todo.done, total, rank=share.rank)
         return job, manifest
 
     def _claim(self, manifest: Manifest) -> bool:
@@ -224,11 +235,13 @@ class Run:
 
     def _end(self, job: Job, stop: str) -> RunResult:
         ledger, preview = job.dataset.close("interrupted" if stop else "complete")
+        job.todo.changed |= job.dataset.changed
         for line in job.todo.told():
             self.progress.note(line)
         result = result_of(self.recipe, ledger)
         result.preview, result.seconds = preview, time.perf_counter() - self._started
-        check_complete(self.recipe, result, ledger, stop)
+        with self._publisher.publishing(result, stop):
+            check_complete(self.recipe, result, ledger, stop)
         return result
 
     def _promise(self, facts: Facts) -> Manifest:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
-from changen_cli.core.errors import OutputError, UsageError
+from changen_cli.core.errors import OutputError, SceneError, UsageError
+from changen_cli.core.links import refuse_links
 from changen_cli.core.lock import FILE_NAME as LOCK
 from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe
@@ -19,6 +20,7 @@ from changen_cli.core.types import ClassSchema, Exemplar, Scene, Skip, Texture
 from changen_cli.synthesis.hub import BUNDLED, find_model
 from changen_cli.workflows.ahead import read_ahead
 from changen_cli.workflows.models import open_model
+from changen_cli.workflows.runlog import LOGS
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 # Enough roofs to choose from, and the same ones whatever the limit, the order of work, or the size of the folder.
 LIBRARY_SCENES = 24
 LIBRARY_EXEMPLARS_PER_SCENE = 40
-LOGS = ("run.log", "run.log.1", "run.log.2", "run.log.3")
 SAMPLE = BUNDLED.parent / "sample"
 
 
@@ -153,18 +154,40 @@ def build_stock(
     if not objects and not textures:
         return library, pieces
     images = {} if images is None else images
-    found = _stamped(source, images) if images else source
+    hashes: dict[str, str] = {}
+    found = _stamped(source, images) if images else _stamping(source, hashes)
     scenes = (item for item in found if isinstance(item, Scene) and item.mask is not None)
-    used = {}
+    used = set()
     for scene in read_ahead(islice(scenes, LIBRARY_SCENES), depth=2):
-        used[scene.source_path] = ""
+        used.add(scene.source_path)
         if objects:
             library += collect_exemplars(scene, source.schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
         if textures:
             pieces += collect_textures(scene, source.schema)
     if not images:
-        images |= _hashes(source, used)
+        images |= {path: digest for path, digest in hashes.items() if path in used}
     return library, best_textures(pieces)
+
+
+def _stamping(source: Source, hashes: dict[str, str]) -> Iterator[Scene | Skip]:
+    """The scenes of a source; notes the hash of every image that was read.
+
+    Raises:
+        SceneError: An image changed meanwhile: its pixels may be neither those of before nor those of now.
+    """
+    from changen_cli.sources.stamps import is_untouched, stamp
+
+    for candidate in source.candidates():
+        if isinstance(candidate, Skip) or candidate.problem:
+            continue
+        before = stamp(candidate)
+        for item in source.scenes_of([candidate]):
+            if isinstance(item, Scene) and not is_untouched(candidate, before):
+                raise SceneError(
+                    f"{candidate.path} or its label changed while it was read", "Run again once nobody writes there"
+                )
+            hashes[candidate.relative] = before.sha256
+            yield item
 
 
 def _hashes(source: Source, wanted: Collection[str]) -> dict[str, str]:
@@ -205,7 +228,7 @@ def check_output(recipe: Recipe) -> Path:
     """Check that the output folder may be looked into and locked: it is new, empty, or holds a dataset of ours.
 
     Raises:
-        OutputError: When it is none of these, or would hold the input.
+        OutputError: When it is none of these, would hold the input, or holds links out of it.
     """
     path = recipe.output_path
     source = Path(recipe.source.input).resolve()
@@ -213,6 +236,7 @@ def check_output(recipe: Recipe) -> Path:
         raise OutputError(f"{path}: the output folder would hold the input folder", "Choose another --output")
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file", "Choose another --output")
+    refuse_links(path)
     if holds_something(path):
         if not (path / FILE_NAME).is_file():
             raise OutputError(f"{path} is not empty and was not made by changen", "Choose another --output or empty it")
@@ -232,6 +256,8 @@ def clear_output(path: Path) -> None:
     if not path.is_dir():
         return
     remove_dataset(path)
+    for partial in path.glob(".partial-*"):
+        partial.unlink()
     # The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
     for name in (
         "README.md",

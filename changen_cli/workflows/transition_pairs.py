@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from changen_cli.core.errors import SceneError, UsageError
 from changen_cli.core.landcover import OPENEARTHMAP
 from changen_cli.core.types import IGNORE, ClassSchema, Skip, UInt8Array
+from changen_cli.core.untrusted import read_json
 from changen_cli.sources.masks import to_class_ids
 from changen_cli.sources.raster import read_image, read_mask
 from changen_cli.sources.walk import MASK_SUFFIXES, list_folder
@@ -168,7 +168,7 @@ def _named(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
         return tuple(classes)
     path = root / "classes.json"
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["classes"]
+        rows = read_json(path)["classes"]
         return tuple(row["name"] for row in sorted(rows, key=lambda row: row["id"]))
     except FileNotFoundError:
         known = ",".join(("unknown", *OPENEARTHMAP))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from changen_cli.core.errors import OutputError, UsageError
 from changen_cli.core.manifest import FILE_NAME
+from changen_cli.core.untrusted import read_json
 from changen_cli.exports.check_master import check_master
 from changen_cli.exports.findings import Finding
 from changen_cli.exports.formats import RECORD, find_format
@@ -18,6 +18,7 @@ MASTER = "changen"
 """What the layout is called that changen itself writes."""
 KEPT = 10_000
 """So many findings are kept; further ones are only counted."""
+_RECORD_BYTES = 1 << 24
 
 
 @dataclass
@@ -69,7 +70,7 @@ def find_layout(folder: Path) -> str:
         UsageError: It left none.
     """
     try:
-        return str(json.loads((folder / RECORD).read_text(encoding="utf-8"))["layout"])
+        return str(read_json(folder / RECORD, _RECORD_BYTES)["layout"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     if (folder / FILE_NAME).exists() or any(folder.glob("*/metadata.jsonl")) or any(folder.glob("data/*.parquet")):

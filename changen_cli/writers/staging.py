@@ -21,12 +21,15 @@ from changen_cli.core.errors import OutputError
 from changen_cli.core.files import atomic_path, sha256, write_text
 from changen_cli.core.shards import read_shards, record_path, rows_path
 from changen_cli.core.types import TimeSeries
+from changen_cli.core.untrusted import is_plain_name, parse_json, relative_name
 
 Row = dict[str, Any]
 
 STAGING = ".staging"
 PARTS = "parts"
 _DIGESTS, _NOTE = "_sha256", "_note"
+_DEPTH = 2
+"""Folders above a file of a sample."""
 
 
 class Staging:
@@ -117,7 +120,7 @@ class Staging:
             return
         sealed = {sample_id for record in read_shards(self.out) for sample_id in record.samples}
         for sample_id in {*parked} - sealed:
-            for name in json.loads(self._parked(sample_id).read_text(encoding="utf-8"))[_DIGESTS]:
+            for name in self._read_parked(sample_id)[_DIGESTS]:
                 (self.out / name).unlink(missing_ok=True)
         self.forget(parked)
         self._size = 0
@@ -156,8 +159,7 @@ class Staging:
         paths = [self._parked(sample_id) for sample_id in self.parked()[:1]]
         for path in paths or (rows_path(self.out, record.number) for record in read_shards(self.out) if record.samples):
             with path.open("rb") as file:
-                row: Row = json.loads(file.readline())
-                return row
+                return _entry(file.readline(), path)
         return None
 
     def _entries(self, order: Iterable[str] | None) -> Iterator[Row]:
@@ -174,8 +176,7 @@ class Staging:
                         file.close()
                     opened, file = path, path.open("rb")
                 file.seek(offset)
-                entry: Row = json.loads(file.readline())
-                yield entry
+                yield _entry(file.readline(), path)
         finally:
             if file is not None:
                 file.close()
@@ -205,6 +206,10 @@ class Staging:
     def _parked(self, sample_id: str) -> Path:
         return self.folder / f"{sample_id}.json"
 
+    def _read_parked(self, sample_id: str) -> Row:
+        path = self._parked(sample_id)
+        return _entry(path.read_bytes(), path)
+
     def _move(self, names: Iterable[str]) -> None:
         """Move files to their places; those that are no longer here are there."""
         for name in names:
@@ -223,13 +228,13 @@ class Staging:
         for partial in self.folder.glob(".partial-*"):
             partial.unlink()
         for sample_id in self.parked() if self._new.is_dir() else ():
-            entry = json.loads(self._parked(sample_id).read_text(encoding="utf-8"))
-            self._move(name for name in entry[_DIGESTS] if (self._new / name).is_file())
+            self._move(name for name in self._read_parked(sample_id)[_DIGESTS] if (self._new / name).is_file())
         shutil.rmtree(self._new, ignore_errors=True)
         self._size = sum(
             (self.out / name).stat().st_size
             for sample_id in self.parked()
-            for name in json.loads(self._parked(sample_id).read_text(encoding="utf-8"))[_DIGESTS]
+            for name in self._read_parked(sample_id)[_DIGESTS]
+            if (self.out / name).is_file()
         )
 
 
@@ -246,6 +251,24 @@ def drop_all(out: Path) -> None:
         Staging(out, folder.name).drop()
     Staging(out).drop()
     shutil.rmtree(parts, ignore_errors=True)
+
+
+def _entry(line: bytes, path: Path) -> Row:
+    """A row as it was put. Whoever wrote it, its names are those of files in the dataset.
+
+    Raises:
+        OutputError: It is no such row.
+    """
+    try:
+        entry: Row = parse_json(line.decode("utf-8"))
+        names = [relative_name(name) for name, digest in entry[_DIGESTS].items() if isinstance(digest, str)]
+        plain = len(names) == len(entry[_DIGESTS]) and all(map(is_plain_name, (entry["image_name"], entry["split"])))
+        fits = plain and type(entry["dates"]) is int and isinstance(entry[_NOTE], dict)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        fits, names = False, []
+    if not fits or any(name.count("/") > _DEPTH for name in names):
+        raise OutputError(f"{path} holds something that is no row of a sample", "Make it again: --mode overwrite")
+    return entry
 
 
 def dump(value: Any) -> str:

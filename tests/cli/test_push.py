@@ -159,7 +159,9 @@ def test_a_dry_run_prints_what_would_be_done(
     ("code", "said", "more", "environment"),
     [
         (1, "does not accept the token", (), {"HF_TOKEN": "hf_expired"}),
-        (1, "does not accept the token", ("--token", "hf_expired"), {}),
+        (1, "does not accept the token", ("--token-file", "expired"), {}),
+        (2, "--token-file nowhere cannot be read", ("--token-file", "nowhere"), {}),
+        (2, "--token-file empty is empty", ("--token-file", "empty"), {}),
         (1, "may not write to org/series", (), {"HF_TOKEN": "hf_reader"}),
         (1, "no access token", (), {"HF_TOKEN": ""}),
         (1, "cannot be reached", (), {"HF_ENDPOINT": "http://127.0.0.1:9"}),
@@ -175,6 +177,8 @@ def test_what_is_refused_in_one_line(
     code: int, said: str, more: tuple[str, ...], environment: dict[str, str],
 ) -> None:  # fmt: skip
     write_dataset(tmp_path / "out", 2)
+    (tmp_path / "expired").write_text("hf_expired\n")
+    (tmp_path / "empty").write_text("\n")
     found, out, err = changen("push-to-hub", "out", "--repo-id", "org/series", *more, **environment)
     assert found == code and out == ""
     assert err.startswith("Error: ") and said in err and err.count("\n") == 1
@@ -187,14 +191,29 @@ def test_the_token_shows_in_no_output_and_no_file(
 ) -> None:
     write_dataset(tmp_path / "out", 2)
     hub[1].fault("^PUT", status=500)
+    (tmp_path / "token").write_text("hf_writer\n")
     outputs = [
-        changen("push-to-hub", "out", "--repo-id", "org/series", "--token", "hf_writer", HF_TOKEN="", **debug)
+        changen("push-to-hub", "out", "--repo-id", "org/series", "--token-file", "token", HF_TOKEN="", **debug)
         for debug in ({}, {"CHANGEN_DEBUG": "1", "HF_DEBUG": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9", "CHANGEN_DEBUG": "1"})
     ]  # fmt: skip
     assert [code for code, _, _ in outputs] == [0, 0, 1]
     assert not any("hf_writer" in out + err for _, out, err in outputs)
     written = [path for folder in ("out", "home") for path in (tmp_path / folder).rglob("*") if path.is_file()]
     assert not any(b"hf_writer" in path.read_bytes() for path in written)
+
+
+def test_no_option_takes_the_token_itself(changen: Callable[..., tuple[int, str, str]]) -> None:
+    """Whoever is on the machine can read the command lines of its processes."""
+    for command in ("push-to-hub", "push-model"):
+        code, out, err = changen(command, "out", "--repo-id", "org/series", "--token", "hf_" + "a" * 34)
+        assert code == 2 and "No such option: --token" in err and "hf_aaa" not in out + err
+
+
+def test_the_token_is_read_from_standard_input(start: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    write_dataset(tmp_path / "out", 2)
+    code = "import sys; from changen_cli.cli.push import read_token; from pathlib import Path; print(read_token(Path('-')))"
+    process = start("-c", f"import io, sys; sys.stdin = io.StringIO('hf_x\\n'); {code}")
+    assert process.communicate(timeout=60)[0].strip() == "hf_x"
 
 
 PEAK = """

@@ -70,7 +70,7 @@ def test_files_of_any_editor(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"réglages\.yaml is not UTF-8 text \(byte 3\)\. Save it as UTF-8"):
         read_yaml(path)
     path.write_bytes(b"a: " + b"x" * LARGEST_BYTES)
-    with pytest.raises(UsageError, match="larger than 1 MiB"):
+    with pytest.raises(UsageError, match="larger than 256 KiB"):
         read_yaml(path)
     with pytest.raises(UsageError, match="cannot be read"):
         read_yaml(tmp_path)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from changen_cli.core.errors import ChangenError
+from changen_cli.exports.cards import read_front
 from changen_cli.exports.check_master import check_master
+from changen_cli.exports.coco_check import check_coco
 from changen_cli.exports.master import open_master
 from changen_cli.exports.reading import decode
+from changen_cli.exports.stac_check import check_stac
 from changen_cli.workflows.export import export
 from changen_cli.workflows.progress import Silent
 
@@ -126,3 +130,37 @@ def test_bombs_in_a_dataset_are_findings(dataset: Path) -> None:
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     path.write_bytes(data)
     assert any("could be decompression bomb" in finding.message for finding in check_master(dataset))
+
+
+@pytest.mark.parametrize("kind", ["masks", "events", "objects"])
+def test_a_pipe_in_a_dataset_is_not_waited_for(dataset: Path, tmp_path: Path, kind: str) -> None:
+    path = sorted((dataset / "train" / kind).iterdir())[0]
+    path.unlink()
+    os.mkfifo(path)
+    assert any(finding.file.endswith(path.name) for finding in check_master(dataset))
+    with pytest.raises(ChangenError):
+        export(dataset, tmp_path / "export", layout="webdataset", progress=Silent())
+    with pytest.raises(ValueError, match="is no file but a folder, a pipe or a device"):
+        decode(path)
+
+
+def test_catalogues_and_annotations_lead_to_files_of_their_folder(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    images = [{"id": 1, "file_name": name, "width": 8, "height": 8} for name in ("../secret.png", "/etc/hostname")]
+    (root / "annotations.json").write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    assert sum("is no path inside its folder" in finding.message for finding in check_coco(root)) == 2
+    base = {"stac_version": "1.1.0", "id": "a", "description": "a", "type": "Catalog"}
+    for href in ("../secret.json", "/etc/hostname", "a/../../secret.json", "a\0b"):
+        (root / "catalog.json").write_text(json.dumps(base | {"links": [{"rel": "child", "href": href}]}))
+        assert [finding.message[:26] for finding in check_stac(root)] == ["leads out of the catalogue"]
+
+
+def test_a_card_that_takes_minutes_to_read_has_no_front_matter(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert read_front(tmp_path / "README.md") == {"license": "mit"}
+    (tmp_path / "README.md").write_text(f"---\nlicense: mit\na: [{'a,a:' * 100_000}]\n---\n")
+    started = time.perf_counter()
+    assert read_front(tmp_path / "README.md") == {}
+    assert time.perf_counter() - started < 2

@@ -29,6 +29,10 @@ def test_filling_undoes_tracing(seed: int, share: float) -> None:
         ("POLYGON ((0 0, 2 0, 2 2, 0 0))", "an edge across pixels"),
         ("POLYGON ((0.5 0, 2 0, 2 2, 0.5 2, 0.5 0))", "no whole pixels"),
         ("POLYGON ((0 0 1, 2 0 1, 2 2 1, 0 0 1))", "not closed"),
+        ("POLYGON ((0 0, 1e5 0, 0 0))", "no WKT polygon"),
+        (f"POLYGON (({'1' * 99} 0, 2 0, 2 2, {'1' * 99} 0))", "no whole pixels"),
+        ("POLYGON ((0 0, 0 200000, 200000 200000, 200000 0, 0 0))", "larger than any tile"),
+        ("POLYGON ((0 0, 0 9000000000000000000, 9000000000000000000 0, 0 0))", "larger than any tile"),
     ],
 )
 def test_other_texts_are_refused(text: str, said: str) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +38,10 @@ TILED = {"t273": None, "t278": None, "t279": None, "t324": (4, [AT]), "t325": (4
         ([page(13_000, 13_000, 3, ZEROS, t258=(3, [64] * 3), t259=DEFLATE, t278=(4, [16]))], "4.1 GB of pixels in a"),
         ([page()] * 300, "more than 256 pages"),
         ([page(**{f"t{40_000 + tag}": (3, [1]) for tag in range(1100)})], "tags in one page, at most 1024"),
+        ([page(t270=(2, b"x" * (1 << 26)))], "has a tag .270. of 64 MB, at most 32 MB"),
         ([page(t42112=(2, b"<GDALMetadata>" + ITEMS + b"</GDALMetadata>\0"))], "of metadata, at most 256 kB"),
     ],
-    ids=["pixels", "height", "bands", "tile", "strip", "ratio", "pages", "tags", "metadata"],
+    ids=["pixels", "height", "bands", "tile", "strip", "ratio", "pages", "tags", "text", "metadata"],
 )
 def test_crafted_tiffs_are_refused_from_their_header(tmp_path: Path, pages: list, reason: str) -> None:
     path = write_tiff(tmp_path / "a.tif", *pages)
@@ -68,8 +71,41 @@ def test_ordinary_files_stay_readable(tmp_path: Path) -> None:
         assert np.array_equal(read_image(path).image, rgb()), options
 
 
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An address that nobody may ask."""
+    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "1")  # nobody answers either
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize("kind", ["a.tif", "a.png", "a.jpg", "deep.png"])
+def test_files_beside_an_image_lead_nowhere(tmp_path: Path, kind: str, address: str) -> None:
+    """GDAL takes ``.msk`` and ``.ovr`` of any of its formats, some of which name files or addresses themselves."""
+    path = tmp_path / kind
+    if kind == "a.tif":
+        save_tif(path, rgb().transpose(2, 0, 1))
+    elif kind == "deep.png":
+        save(path, rgb()[:, :, 0].astype(np.uint16) * 200 + 1)
+    else:
+        save(path, rgb())
+    service = f"<GDAL_WMTS><GetCapabilitiesUrl>{address}/{{}}</GetCapabilitiesUrl></GDAL_WMTS>"
+    for suffix in (".msk", ".ovr"):
+        (tmp_path / f"{kind}{suffix}").write_text(service.format(suffix))
+    (tmp_path / f"{kind}.aux.xml").write_text(
+        f'<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">/vsicurl/{address}/overview</MDI></Metadata>'
+        "<SRS>EPSG:32633</SRS><GeoTransform>5e5,0.5,0,5.2e6,0,-0.5</GeoTransform></PAMDataset>"
+    )
+    found = read_image(path)
+    assert found.nodata is None and found.gsd_m == pytest.approx(0.5, rel=1e-2)
+    if kind == "deep.png":
+        read_mask(path)
+
+
 def test_a_mask_file_beside_an_image_opens_no_other_file(tmp_path: Path) -> None:
-    """GDAL takes ``<name>.msk`` of any format for the mask of an image, virtual ones that name any path too."""
     hidden = np.zeros((1, 64, 64), np.uint8)
     hidden[0, :32] = 255
     secret = save_tif(tmp_path / "elsewhere" / "secret.tif", hidden)
@@ -80,6 +116,31 @@ def test_a_mask_file_beside_an_image_opens_no_other_file(tmp_path: Path) -> None
         "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
     )
     assert read_image(path).nodata is None
+
+
+def test_virtual_formats_called_tif_or_png_are_not_read(tmp_path: Path, address: str) -> None:
+    for name in ("a.tif", "a.png", "a.jpg"):
+        for text in (
+            f"<GDAL_WMTS><GetCapabilitiesUrl>{address}/x</GetCapabilitiesUrl></GDAL_WMTS>",
+            f'<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+            f"<SourceFilename>/vsicurl/{address}/y</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>",
+        ):
+            (tmp_path / name).write_text(text)
+            (tmp_path / f"{name}.aux.xml").write_text("<PAMDataset/>")
+            for read in (read_image, read_mask):
+                with pytest.raises(SceneError, match="cannot be read"):
+                    read(tmp_path / name)
+
+
+def test_a_name_with_a_prefix_of_gdal_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``GTIFF_DIR:1:x.tif`` is the first page of another file, where the folder is given as a relative one."""
+    other, own = rgb(), 255 - rgb()
+    save_tif(tmp_path / "a.tif", other.transpose(2, 0, 1))
+    monkeypatch.chdir(tmp_path)
+    for name in (Path("GTIFF_DIR:1:a.tif"), Path("GTIFF_DIR:1:.") / "a.tif"):
+        name.parent.mkdir(exist_ok=True)
+        save_tif(tmp_path / "b.tif", own.transpose(2, 0, 1)).rename(name)
+        assert np.array_equal(read_image(name).image, own)
 
 
 def test_a_georeference_of_megabytes_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,27 @@ def test_labels_that_would_not_end_are_refused(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(SceneError, match="is no file but a folder, a pipe"):
         read_label(path, SHAPE)
+
+
+@pytest.mark.parametrize(
+    "wkts",
+    [
+        ["POLYGON ((0 0, 4000 0, 4000 4000, 0 4000, 0 0))"] * 2000,
+        ["POLYGON ((" + ", ".join(f"{i / 25} {i % 2 * 4000}" for i in range(99_000)) + ", 0 0))"],
+    ],
+    ids=["layers", "zigzag"],
+)
+def test_polygons_that_take_hours_to_fill_are_refused(tmp_path: Path, wkts: list[str]) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"features": {"xy": [{"wkt": wkt} for wkt in wkts]}}))
+    started = time.perf_counter()
+    with pytest.raises(SceneError, match="cover the image too many times, or have too many vertices"):
+        read_label(path, (4096, 4096))
+    assert time.perf_counter() - started < 5
+    assert read_label(path, (64, 64)).mask.any()
+
+
+def test_an_outline_that_is_no_text_is_counted_as_invalid(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"features": {"xy": [{"wkt": wkt} for wkt in ({}, [], 3, None, True)]}}))
+    assert read_label(path, (8, 8)).notes["polygons"]["invalid"] == 5
