@@ -30,14 +30,14 @@ _FOLDS = 5
 _FEWEST_PLACES = 2
 _FEWEST_PAIRS = 8
 
-_SAME = "pass all dates through the same acquisition (--unchanged reacquired)"
+_SAME = "let all dates go through acquisitions of their own (--nuisance realistic, no --keep-date0)"
 ADVICE = {
-    "difference": "Unchanged pixels differ too little between dates: use --unchanged reacquired; where it is on, vary "
-    "colour, light and noise more",
-    "difference_smoothed": "Unchanged ground differs too little between dates: use --unchanged reacquired; where it is "
-    "on, vary colour and light more",
-    "contrast": "Texture changes only where the label says so: vary blur and light of unchanged ground more, and look "
-    "at changed areas close up",
+    "difference": "Unchanged pixels differ too little between dates: use a stronger --nuisance (none, mild, realistic, "
+    "hard)",
+    "difference_smoothed": "Unchanged ground differs too little in colour and light between dates: use a stronger "
+    "--nuisance (none, mild, realistic, hard)",
+    "contrast": "Texture changes only where the label says so: use a stronger --nuisance, and look at changed areas close "
+    "up",
     "sharpness": f"Changed areas are softer or sharper than the rest: {_SAME}, or try another --strength",
     "noise": f"Drawn pixels lack the sensor's noise, or have too much: {_SAME}",
     "jpeg_grid": f"Only original pixels have a codec's blocks: start from images stored without loss, or {_SAME}",
