@@ -36,8 +36,8 @@ ADVICE = {
     "hard)",
     "difference_smoothed": "Unchanged ground differs too little in colour and light between dates: use a stronger "
     "--nuisance (none, mild, realistic, hard)",
-    "contrast": "Texture changes only where the label says so: use a stronger --nuisance, and look at changed areas close "
-    "up",
+    "contrast": "Texture changes only where the label says so: use a stronger --nuisance, and look at changed areas "
+    "close up",
     "sharpness": f"Changed areas are softer or sharper than the rest: {_SAME}, or try another --strength",
     "noise": f"Drawn pixels lack the sensor's noise, or have too much: {_SAME}",
     "jpeg_grid": f"Only original pixels have a codec's blocks: start from images stored without loss, or {_SAME}",
