@@ -25,9 +25,9 @@ from changen_cli.core.recipe_values import (
     Nuisance,
     Numbers,
     Rates,
+    RepoId,
     Share,
     ShareRange,
-    is_repo_id,
     parse_list,
 )
 from changen_cli.core.secrets import holds_login
@@ -238,14 +238,7 @@ class OutputSection(Section):
     path: str | None = Field(None, description="folder, or s3://bucket/name; <input>-changen beside it if not given")
     format: Literal["folder", "parquet"] = Field("folder", description="PNG/GeoTIFF files, or Parquet shards")
     mode: Mode = Field("resume", description="what to do with an earlier run in the output folder")
-    push: str | None = Field(None, description="dataset on the Hugging Face Hub to push to at the end, org/name")
-
-    @field_validator("push")
-    @classmethod
-    def _repository(cls, value: str | None) -> str | None:
-        if value is not None and not is_repo_id(value):
-            raise ValueError("no id of a repository on the Hugging Face Hub; write org/name")
-        return value
+    push: RepoId | None = Field(None, description="dataset on the Hugging Face Hub to push to at the end, org/name")
 
 
 class RunSection(Section):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
 from changen_cli.core.nuisance import NuisancePreset, NuisanceTable, read_nuisance
 from changen_cli.core.transitions import TransitionTable, load_transitions
@@ -38,10 +38,12 @@ def parse_share_range(value: Any) -> Any:
     return (numbers[0] / unit, numbers[-1] / unit) if len(numbers) in (1, 2) else value
 
 
-def is_repo_id(text: str) -> bool:
-    """Whether a text can be the id of a repository on the Hugging Face Hub, ``org/name``."""
+def check_repo_id(text: str) -> str:
+    """Return a text that can be the id of a repository on the Hugging Face Hub."""
     named = re.fullmatch(r"\b[\w.-]+\b/\b[\w.-]{1,96}\b", text, re.ASCII)
-    return bool(named) and "--" not in text and ".." not in text and not text.endswith(".git")
+    if not named or "--" in text or ".." in text or text.endswith(".git"):
+        raise ValueError("no id of a repository on the Hugging Face Hub; write org/name")
+    return text
 
 
 def parse_list(value: Any) -> Any:
@@ -77,3 +79,4 @@ _Rate = Annotated[NonNegativeFloat, _or_text(float, parse_share)]
 Rates = Annotated[dict[RatedKind, _Rate], _or_text(dict[RatedKind, float | str], parse_rates)]
 Nuisance = Annotated[NuisancePreset | NuisanceTable, _or_text(NuisancePreset | dict[str, Any], read_nuisance)]
 Matrix = Annotated[TransitionTable, _or_text(dict[str, Any], load_transitions)]
+RepoId = Annotated[str, AfterValidator(check_repo_id)]
