@@ -34,6 +34,14 @@ def evaluate(
     likeness: Annotated[
         bool, typer.Option("--likeness/--no-likeness", help="Compare drawn with real ground by a network's features.")
     ] = True,
+    fid_weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--fid-weights",
+            metavar="FILE",
+            help="Add FID and KID by this network (TorchScript, e.g. of Inception); needs changen\\[metrics].",
+        ),
+    ] = None,
     page: Annotated[bool, typer.Option("--report", help="Write OUT/report.html too, with the figures in it.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as one JSON object.")] = False,
@@ -51,7 +59,7 @@ def evaluate(
     from changen_cli.workflows.evaluate import evaluate as run
 
     with make_progress(quiet=quiet, items="items", made="read") as progress:
-        found = run(out, real=real, samples=samples, likeness=likeness, progress=progress)
+        found = run(out, real=real, samples=samples, likeness=likeness, fid_weights=fid_weights, progress=progress)
         if page:
             from changen_cli.workflows.report import make_report
 

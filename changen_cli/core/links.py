@@ -12,9 +12,7 @@ from pathlib import Path
 
 from changen_cli.core.errors import OutputError
 
-_FILES = frozenset(
-    ("manifest.json", "classes.json", "README.md", "preview.png", "checksums.sha256", "evaluation.json", ".lock")
-)
+_FILES = frozenset(("manifest.json", "classes.json", "README.md", "preview.png", "checksums.sha256", "evaluation.json"))
 _FOLDERS = frozenset(("train", "data", "shards", ".staging", ".push"))
 
 
@@ -36,7 +34,9 @@ def refuse_links(out: Path) -> None:
 def _links(out: Path) -> Iterator[Path]:
     with os.scandir(out) as entries:
         own = [
-            entry for entry in entries if entry.name in _FILES or _is_folder(entry) or entry.name.startswith("run.log")
+            entry
+            for entry in entries
+            if entry.name in _FILES or _is_folder(entry) or entry.name.startswith(("run.log", ".lock"))
         ]
     for entry in own:
         if entry.is_symlink():

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from changen_cli import __version__
 from changen_cli.core.errors import OutputError
@@ -90,18 +90,6 @@ class Manifest(BaseModel):
         finally:
             own.unlink()
         return True
-
-    @field_validator("recipe")
-    @classmethod
-    def _sections(cls, recipe: dict[str, Any]) -> dict[str, Any]:
-        for name in ("source", "events", "synthesis", "output", "run"):
-            if not isinstance(recipe.get(name), dict):
-                raise ValueError(f"its recipe has no section {name}")
-        if not isinstance(recipe["source"].get("input"), str):
-            raise ValueError("its recipe names no input")
-        if type(recipe.get("limit")) not in (int, type(None)):
-            raise ValueError("its recipe has a limit that is no number")
-        return recipe
 
     def save(self, folder: Path) -> Path:
         """Write ``manifest.json`` into ``folder``, atomically."""

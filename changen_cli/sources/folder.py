@@ -20,6 +20,7 @@ from changen_cli.core.types import ClassSchema, Scene, Skip
 from changen_cli.sources.candidates import (
     Candidate,
     Layout,
+    count_candidates,
     find_candidates,
     folder_candidates,
     is_xbd_folder,
@@ -146,7 +147,7 @@ class Source:
 
     def count_images(self) -> int:
         """Count the image files, those that will be skipped included, by their names only."""
-        return sum(isinstance(item, Candidate) for item in find_candidates(self.root, self.layout))
+        return count_candidates(self.root, self.layout)
 
     def describe(self) -> str:
         """Say in one line what is read from where."""
@@ -196,7 +197,7 @@ def detect_layout(root: Path) -> Layout:
             return "xbd"
         if _has_pair(root, folder):
             return "pairs"
-        found = found or bool(folder.images)
+        found = found or any(True for _ in folder.images())
         if not mask_folder and folder.mask_folders:
             mask_folder = folder.relative(folder.mask_folders[0])
     if not found:
@@ -288,7 +289,7 @@ def _check_layout(root: Path, layout: Layout) -> None:
         raise UsageError(f"there is no layout {layout!r}", "Choose xbd, pairs or images")
     found = False
     for folder in walk(root):
-        found = found or bool(folder.images)
+        found = found or any(True for _ in folder.images())
         if layout == "xbd" and is_xbd_folder(folder):
             return
         if layout == "pairs" and _has_pair(root, folder):

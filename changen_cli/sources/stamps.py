@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import suppress
+import os
 from pathlib import Path
+from stat import S_ISREG
 from typing import NamedTuple
 
+from changen_cli.core.untrusted import open_regular
 from changen_cli.sources.candidates import Candidate
 
 
@@ -27,22 +28,26 @@ class Stamp(NamedTuple):
 
 def look(candidate: Candidate) -> Stamp:
     """Size and time of an image and its label; zeros where a file is not there."""
-    found = []
-    for path in _files(candidate):
-        with suppress(OSError):
-            found.append(path.stat())
-    return Stamp(sum(stat.st_size for stat in found), max((stat.st_mtime_ns for stat in found), default=0))
+    size = mtime_ns = 0
+    for path in candidate.files:
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        if S_ISREG(status.st_mode):
+            size, mtime_ns = size + status.st_size, max(mtime_ns, status.st_mtime_ns)
+    return Stamp(size, mtime_ns)
 
 
 def stamp(candidate: Candidate) -> Stamp:
     """Size, time and hash of an image and its label. What cannot be read is left out: reading it tells why."""
     seen, digest = look(candidate), hashlib.sha256()
-    for path in _files(candidate):
+    for path in map(Path, candidate.files):
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 while block := file.read(1 << 20):
                     digest.update(block)
-        except OSError:
+        except (OSError, ValueError):
             continue
     return seen._replace(sha256=digest.hexdigest())
 
@@ -57,9 +62,3 @@ def is_same(candidate: Candidate, before: Stamp) -> bool:
     if is_untouched(candidate, before):
         return True
     return bool(before.sha256) and look(candidate).size == before.size and stamp(candidate).sha256 == before.sha256
-
-
-def _files(candidate: Candidate) -> Iterator[Path]:
-    yield candidate.path
-    if candidate.label is not None:
-        yield candidate.label

@@ -49,10 +49,9 @@ class Folder:
         """Path of a file in it below the root, with ``/``; bytes that are no UTF-8 are escaped."""
         return printable("/".join([*self.parts, name] if name else self.parts) or ".")
 
-    @property
-    def images(self) -> list[str]:
+    def images(self) -> Iterator[str]:
         """Names of the image files that may become scenes. Post-disaster images never do."""
-        return [name for name in self.files if is_image(name)]
+        return filter(is_image, self.files)
 
     @property
     def mask_folders(self) -> list[str]:
@@ -62,13 +61,12 @@ class Folder:
 
 def printable(name: str) -> str:
     """Return a name that can be written as UTF-8: bytes that are not valid are escaped."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return name if name.isascii() else name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_image(name: str) -> bool:
     """Whether a file name is that of an image a scene can be made from."""
-    stem, suffix = os.path.splitext(name)
-    return suffix.lower() in IMAGE_SUFFIXES and not stem.endswith("_post_disaster")
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.rpartition(".")[0].endswith("_post_disaster")
 
 
 def is_image_folder(name: str) -> bool:

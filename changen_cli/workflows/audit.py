@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from changen_cli.synthesis.measures import LogisticProbe, auc, deal
 from changen_cli.workflows.cues import CHANGE_CUES, DATE_CUES, PairCues
@@ -30,14 +31,14 @@ _FOLDS = 5
 _FEWEST_PLACES = 2
 _FEWEST_PAIRS = 8
 
-_SAME = "pass all dates through the same acquisition (--unchanged reacquired)"
+_SAME = "let all dates go through acquisitions of their own (--nuisance realistic, no --keep-date0)"
 ADVICE = {
-    "difference": "Unchanged pixels differ too little between dates: use --unchanged reacquired; where it is on, vary "
-    "colour, light and noise more",
-    "difference_smoothed": "Unchanged ground differs too little between dates: use --unchanged reacquired; where it is "
-    "on, vary colour and light more",
-    "contrast": "Texture changes only where the label says so: vary blur and light of unchanged ground more, and look "
-    "at changed areas close up",
+    "difference": "Unchanged pixels differ too little between dates: use a stronger --nuisance (none, mild, realistic, "
+    "hard)",
+    "difference_smoothed": "Unchanged ground differs too little in colour and light between dates: use a stronger "
+    "--nuisance (none, mild, realistic, hard)",
+    "contrast": "Texture changes only where the label says so: use a stronger --nuisance, and look at changed areas "
+    "close up",
     "sharpness": f"Changed areas are softer or sharper than the rest: {_SAME}, or try another --strength",
     "noise": f"Drawn pixels lack the sensor's noise, or have too much: {_SAME}",
     "jpeg_grid": f"Only original pixels have a codec's blocks: start from images stored without loss, or {_SAME}",
@@ -53,10 +54,20 @@ class Figure:
     Attributes:
         value: NaN where it cannot be told.
         error: Standard error over places; NaN likewise.
+        places: How many there were.
     """
 
     value: float
     error: float
+    places: int
+
+    @property
+    def chance(self) -> float:
+        """How far chance alone moves it: 95 %, by Student's t, for few places hardly know their own error."""
+        return self.error * float(stats.t.ppf(0.975, max(1, self.places - 1)))
+
+
+_UNKNOWN = Figure(math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)
@@ -115,17 +126,17 @@ def date_auc(pairs: Sequence[PairCues], cue: str) -> Figure:
     """How well a cue tells the later date of a pair from the earlier one: pairs shown in order against reversed."""
     usable = [pair for pair in pairs if pair.date is not None]
     if len(usable) < _FEWEST_PAIRS:
-        return Figure(math.nan, math.nan)
+        return _UNKNOWN
     places = np.asarray([pair.place for pair in usable])
     steps = np.array([pair.date for pair in usable])[:, [DATE_CUES.index(cue)]]
     scores = np.full(len(usable), np.nan)
     for test in _folds(places.tolist()):
         scores[test] = LogisticProbe(steps[~test], -steps[~test], 1.0)(steps[test])
     if np.isnan(scores).any():
-        return Figure(math.nan, math.nan)
+        return _UNKNOWN
     left_out = [auc(rest, -rest) for rest in (scores[places != place] for place in dict.fromkeys(places)) if len(rest)]
     count = len(left_out)
-    return Figure(auc(scores, -scores), float(np.std(left_out)) * math.sqrt(max(0, count - 1)))
+    return Figure(auc(scores, -scores), float(np.std(left_out)) * math.sqrt(max(0, count - 1)), count)
 
 
 def balance(pairs: Sequence[PairCues], cue: str) -> Figure:
@@ -136,7 +147,7 @@ def balance(pairs: Sequence[PairCues], cue: str) -> Figure:
         if pair.date is not None:
             places.setdefault(pair.place, []).append(pair.date[column])
     mean = _mean([float(np.mean(values)) for values in places.values()])
-    return Figure(math.exp(mean.value), math.exp(mean.value) * mean.error)
+    return Figure(math.exp(mean.value), math.exp(mean.value) * mean.error, mean.places)
 
 
 def identical_share(pairs: Sequence[PairCues]) -> float:
@@ -156,24 +167,24 @@ def _judge(
     ours, theirs = measure(made, cue), None if real is None else measure(real, cue)
     known = theirs is not None and not math.isnan(theirs.value)
     bar = min(1.0, max(0.5, theirs.value) + ROOM) if theirs is not None and known else BAR
-    verdict = _verdict(ours.value - bar, ours.error)
+    verdict = _verdict(ours.value - bar, ours.chance)
     return Cue(name, ours, theirs, bar, verdict, _advice(verdict, advice))
 
 
 def _judge_balance(made: Sequence[PairCues], real: Sequence[PairCues] | None, cue: str) -> Cue:
     ours = balance(made, cue)
-    verdict = _verdict(abs(ours.value - 1) - BALANCE, ours.error)
+    verdict = _verdict(abs(ours.value - 1) - BALANCE, ours.chance)
     theirs = None if real is None else balance(real, cue)
     return Cue(f"balance.{cue}", ours, theirs, BALANCE, verdict, _advice(verdict, ADVICE["date"]))
 
 
-def _verdict(excess: float, error: float) -> Verdict:
-    """Chance is two standard errors."""
+def _verdict(excess: float, chance: float) -> Verdict:
+    """Judge how far a figure lies above its bar."""
     if math.isnan(excess):
         return "unsure"
     if excess <= 0:
         return "ok"
-    return "over" if excess > 2 * error else "unsure"
+    return "over" if excess > chance else "unsure"
 
 
 def _advice(verdict: Verdict, advice: str) -> str:
@@ -193,5 +204,5 @@ def _centred(pair: PairCues, cue: str) -> tuple[Array, Array]:
 
 def _mean(values: Sequence[float]) -> Figure:
     if len(values) < _FEWEST_PLACES:
-        return Figure(math.nan, math.nan)
-    return Figure(float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values))))
+        return _UNKNOWN
+    return Figure(float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values))), len(values))

@@ -18,7 +18,7 @@ from changen_cli.workflows.change_statistics import Asked, ChangeStatistics
 from changen_cli.workflows.cues import PairCues, observe
 from changen_cli.workflows.evaluation import update_evaluation
 from changen_cli.workflows.image_pairs import ImagePairs, made_pairs, open_real_pairs
-from changen_cli.workflows.likeness import Likeness, bundled_describer
+from changen_cli.workflows.likeness import Likeness, PublishedDistances, bundled_describer
 from changen_cli.workflows.progress import Progress, Silent
 from changen_cli.workflows.validate import MASTER, validate
 
@@ -54,6 +54,7 @@ def evaluate(
     real: Path | None = None,
     samples: int = SAMPLES,
     likeness: bool = True,
+    fid_weights: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure a dataset, write ``OUT/evaluation.json``, and put the figures into its card.
@@ -66,6 +67,7 @@ def evaluate(
         real: A folder of real pairs to compare with, see :func:`~changen_cli.workflows.image_pairs.open_real_pairs`.
         samples: Most samples, and most real pairs, whose pixels are looked at; counts and areas are of all samples.
         likeness: Whether to compare drawn with real ground by the bundled segmenter's features, which needs torch.
+        fid_weights: A network for FID and KID, see :class:`~changen_cli.workflows.likeness.PublishedDistances`.
         progress: Told how far it is.
 
     Returns:
@@ -74,15 +76,19 @@ def evaluate(
     Raises:
         UsageError: There is no finished dataset with images, or no real pair.
         OutputError: A file of the dataset cannot be read.
+        ModelError: ``fid_weights`` cannot be used.
         LockedError: A run writes to it.
     """
+    if fid_weights is not None and not likeness:
+        raise UsageError("--fid-weights is for what --no-likeness leaves out", "Leave one of the two out")
     progress = progress or Silent()
     master = open_master(out)
     made = made_pairs(master)
     theirs = None if real is None else open_real_pairs(real)
+    published = None if fid_weights is None else PublishedDistances(fid_weights)
     checked = validate(out, layout=MASTER, progress=progress)
     asked = _count(master, progress)
-    ours = look(made, samples, "pairs made", likeness=likeness, progress=progress)
+    ours = look(made, samples, "pairs made", likeness=likeness, published=published, progress=progress)
     other = None
     if theirs is not None:
         other = look(theirs, samples, "real pairs", likeness=likeness, progress=progress)
@@ -108,7 +114,15 @@ def evaluate(
     return update_evaluation(out, _plain(sections))
 
 
-def look(pairs: ImagePairs, most: int, stage: str, *, likeness: bool, progress: Progress) -> Seen:
+def look(
+    pairs: ImagePairs,
+    most: int,
+    stage: str,
+    *,
+    likeness: bool,
+    progress: Progress,
+    published: PublishedDistances | None = None,
+) -> Seen:
     """Go through some pairs of a set, one at a time.
 
     Args:
@@ -117,9 +131,10 @@ def look(pairs: ImagePairs, most: int, stage: str, *, likeness: bool, progress: 
         stage: What to call this.
         likeness: Whether to describe windows by the bundled segmenter.
         progress: Told how far it is.
+        published: Gets the windows too.
     """
-    seen = Seen(likeness=Likeness(bundled_describer()) if likeness else None)
     numbers = pairs.choose(most)
+    seen = Seen(likeness=Likeness(bundled_describer(), len(numbers), published) if likeness else None)
     progress.stage(stage)
     progress.total(len(numbers))
     for done, number in enumerate(numbers, 1):
@@ -200,7 +215,10 @@ def _statistics(asked: Asked, ours: Seen, other: Seen | None) -> dict[str, dict[
 def _recorded(master: Master) -> list[dict[str, Any]]:
     statistics = master.manifest.get("statistics")
     found = statistics.get("transitions_px") if isinstance(statistics, Mapping) else None
-    return found if isinstance(found, list) else []
+    rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    classes = range(len(master.schema.names))
+    keys = ("from_class", "to_class")
+    return [row for row in rows if all(row.get(key) in classes for key in keys) and isinstance(row.get("asked"), int)]
 
 
 def _plain(value: Any) -> Any:

@@ -77,7 +77,10 @@ def card_figures(content: Mapping[str, Any]) -> dict[str, Any]:
     if content.get("format") != FORMAT:
         plain = {key: value for key, value in content.items() if isinstance(value, str | int | float)}
         return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in plain.items()}
-    return dict(_rows(content))
+    try:
+        return dict(_rows(content))
+    except (KeyError, TypeError, ValueError, AttributeError):  # a file somebody changed is no reason to have no card
+        return {}
 
 
 def _rows(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

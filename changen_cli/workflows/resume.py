@@ -103,6 +103,7 @@ def find_past(recipe: Recipe, *, alone: bool = True) -> Past | None:
     if recipe.output.mode == "fail":
         raise OutputError(f"{out} already holds a dataset", _ANOTHER)
     manifest = read_manifest(out)
+    _check_recipe(manifest.recipe, out)
     if changed := list(differences(manifest.recipe, recipe)):
         raise OutputError(f"{out} holds a dataset of another recipe: {'; '.join(changed)}", _ANOTHER)
     past = Past(manifest, list(read_shards(out)))
@@ -117,6 +118,18 @@ def find_past(recipe: Recipe, *, alone: bool = True) -> Past | None:
     if broken:
         past.notes.append(f"{len(broken)} records of shards cannot be read, e.g. {broken[0]:05d}: made again")
     return past
+
+
+def _check_recipe(recipe: Mapping[str, Any], out: Path) -> None:
+    """Raise OutputError unless what a manifest holds may be compared with a recipe."""
+    sections = ("source", "events", "synthesis", "output", "run")
+    fits = all(isinstance(recipe.get(name), dict) for name in sections)
+    if (
+        not fits
+        or not isinstance(recipe["source"].get("input"), str)
+        or not isinstance(recipe.get("limit"), int | None)
+    ):
+        raise OutputError(f"{out / FILE_NAME} holds no recipe", _ANOTHER)
 
 
 def differences(before: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:

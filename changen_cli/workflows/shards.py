@@ -105,9 +105,12 @@ class Todo:
         from changen_cli.sources.stamps import is_same
 
         stamp, scenes, complete = self._known.pop(candidate.relative, (None, 0, False))
-        if stamp is None or (is_same(candidate, stamp) and not complete):
+        if stamp is None:
             return None
-        if not is_same(candidate, stamp):
+        same = is_same(candidate, stamp)
+        if same and not complete:
+            return None
+        if not same:
             if not scenes:
                 return None  # it gave nothing as it was
             self.changed[candidate.relative] = "changed"

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from changen_cli.workflows.audit import audit, balance, change_auc, identical_share
+from changen_cli.workflows.audit import Figure, audit, balance, change_auc, identical_share
 from changen_cli.workflows.cues import CHANGE_CUES, DATE_CUES, PairCues, observe
 
 from .planted import SIDE, pair
@@ -35,7 +35,7 @@ def verdicts(pairs: list[PairCues], real: list[PairCues] | None = None) -> dict[
 def test_identical_pixels_give_the_label_away(sets) -> None:
     cues = {cue.name: cue for cue in audit(sets["identical"])}
     assert cues["change.difference"].made.value > 0.98 and cues["change.difference"].verdict == "over"
-    assert "--unchanged reacquired" in cues["change.difference"].advice
+    assert "--nuisance" in cues["change.difference"].advice
     assert identical_share(sets["identical"]) == 1.0
     assert {cues[f"date.{cue}"].verdict for cue in DATE_CUES} == {"ok"}, "far from the change both dates are one"
 
@@ -102,3 +102,8 @@ def test_unknown_and_missing_pixels_are_not_looked_at() -> None:
     assert one.identical == other.identical == 1.0
     small = observe(before[:9, :9], after[:9, :9], change[:9, :9], ~change[:9, :9], "a", rng)
     assert not small.changed
+
+
+def test_two_places_hardly_know_their_error() -> None:
+    assert Figure(0.7, 0.01, 2).chance == pytest.approx(0.127, abs=0.001)
+    assert Figure(0.7, 0.01, 50).chance == pytest.approx(0.0201, abs=0.0001)
