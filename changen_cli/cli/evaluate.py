@@ -39,7 +39,7 @@ def evaluate(
         typer.Option(
             "--fid-weights",
             metavar="FILE",
-            help="Add FID and KID by this network (TorchScript, e.g. of Inception); needs changen\\[metrics].",
+            help="Add FID and KID by this network, a TorchScript program that you trust; needs changen\\[metrics].",
         ),
     ] = None,
     page: Annotated[bool, typer.Option("--report", help="Write OUT/report.html too, with the figures in it.")] = False,

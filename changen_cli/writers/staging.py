@@ -240,8 +240,8 @@ class Staging:
 
 def shard_files(rows: Path) -> list[str]:
     """The files of a shard's samples, by their path below the dataset folder, from its rows."""
-    with rows.open(encoding="utf-8") as file:
-        return [name for line in file for name in json.loads(line)[_DIGESTS]]
+    with rows.open("rb") as file:
+        return [name for line in file for name in _entry(line, rows)[_DIGESTS]]
 
 
 def drop_all(out: Path) -> None:
