@@ -16,10 +16,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PACKAGE_FILES := pyproject.toml $(strip $(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-slow test-cluster test-gpu fuzz check docs docs-check bench clean
+.PHONY: help setup setup-dev demo test test-slow test-cluster test-gpu test-browser fuzz check docs docs-check bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.installed ## Install changen into .venv
 
@@ -43,6 +43,10 @@ test-cluster: $(VENV)/.installed-dev ## Run the tests that start a Ray cluster o
 
 test-gpu: $(VENV)/.installed-dev ## Run the tests that need a CUDA device
 	$(PYTEST) -m gpu -rs
+
+test-browser: $(VENV)/.installed-dev ## Run the tests that need Chromium (apt install chromium)
+	$(PIP) -e '.[dev,browser]'
+	$(PYTEST) -m browser -rs
 
 fuzz: $(VENV)/.installed-dev ## Try the parsers with new inputs for MINUTES (10)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py $(MINUTES)

@@ -125,9 +125,10 @@ def everything_else(console: Console) -> None:
     import numpy as np
 
     stacks = [np.stack([p.scene.image] * (steps + 1)) for p in plans]
-    rows["re-acquisition"] = best(
+    rows["acquisition"] = best(
         lambda: samples.__setitem__(
-            slice(None), [finish_sample(p, stack, recipe) for p, stack in zip(plans, stacks, strict=True)]
+            slice(None),
+            [finish_sample(p, stack, recipe, source.schema) for p, stack in zip(plans, stacks, strict=True)],
         )
     ) / (len(plans) * (steps + 1))
     with tempfile.TemporaryDirectory() as folder:

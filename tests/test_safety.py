@@ -18,6 +18,8 @@ FORBIDDEN = {
     "subprocess.check_call", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "tempfile.mktemp",
     "shutil.unpack_archive", "torch.jit.load", "torch.hub.load",
 }  # fmt: skip
+ALLOWED = {"workflows/likeness.py": "torch.jit.load"}
+"""A feature network the user names for --fid-weights is a program, as the help says."""
 METHODS = {"extractall": "archives are unpacked entry by entry, in sources/archives.py", "extract": "likewise"}
 NEEDED = {
     "torch.load": ("weights_only", lambda value: isinstance(value, ast.Constant) and value.value is True),
@@ -29,7 +31,7 @@ NEEDED = {
 NEVER = {"allow_pickle": True, "trust_remote_code": True, "shell": True}
 
 
-def unsafe(source: str) -> list[str]:
+def unsafe(source: str, allowed: str = "") -> list[str]:
     """What a module does that it must not, one line each."""
     found = []
     for node in ast.walk(ast.parse(source)):
@@ -37,7 +39,7 @@ def unsafe(source: str) -> list[str]:
             continue
         name = ast.unparse(node.func)
         given = {keyword.arg: keyword.value for keyword in node.keywords}
-        if name in FORBIDDEN:
+        if name in FORBIDDEN and name != allowed:
             found.append(f"line {node.lineno}: {name}")
         if isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
             found.append(f"line {node.lineno}: {name}: {METHODS[node.func.attr]}")
@@ -55,7 +57,7 @@ def unsafe(source: str) -> list[str]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_runs_nothing_that_a_file_holds(name: str) -> None:
-    assert unsafe(MODULES[name].read_text(encoding="utf-8")) == []
+    assert unsafe(MODULES[name].read_text(encoding="utf-8"), ALLOWED.get(name, "")) == []
 
 
 def test_imports_hide_none_of_these_calls() -> None:

@@ -35,7 +35,7 @@ the dataset. `--json` prints one JSON object instead. Progress is a bar on a ter
 | 0 | done |
 | 1 | the run failed: model, output folder; or `validate` found errors |
 | 2 | the request cannot be carried out: option, input folder, device |
-| 3 | more scenes are broken than `--max-skipped` allows, or no sample could be made; what was made is kept |
+| 3 | too much failed, or something is left to do; what was made is kept; or `replay` gave other bytes |
 | 130 | interrupted; what was finished is kept |
 """
 

@@ -12,14 +12,19 @@ from typer.core import TyperGroup
 
 from changen_cli import __version__
 from changen_cli.cli import (
+    evaluate,
     export,
     generate,
     inspect,
     models,
+    nuisance,
     preview,
     push,
     recipes,
+    replay,
+    report,
     simulate,
+    status,
     train,
     transitions,
     validate,
@@ -91,7 +96,12 @@ app.command(name="simulate")(simulate.simulate)
 app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
 app.command(name="export")(export.export)
+app.command(name="replay")(replay.replay)
 app.command(name="validate")(validate.validate)
+app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="report")(report.report)
+app.command(name="gif")(report.gif)
+app.command(name="status")(status.status)
 app.command(name="info")(inspect.info)
 app.command(name="sample")(inspect.sample)
 app.command(name="push-to-hub")(push.push_to_hub)
@@ -99,6 +109,7 @@ app.command(name="push-model")(push.push_model)
 app.add_typer(models.app, name="models")
 app.add_typer(recipes.app, name="recipe")
 app.add_typer(transitions.app, name="transitions")
+app.add_typer(nuisance.app, name="nuisance")
 
 
 def main() -> None:

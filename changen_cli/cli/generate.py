@@ -46,7 +46,8 @@ def generate(
     guidance_ratio: options.GuidanceRatio = None,
     guidance_scale: options.GuidanceScale = None,
     extent: options.Extent = None,
-    unchanged: options.Unchanged = None,
+    nuisance: options.Nuisance = None,
+    keep_date0: options.KeepDate0 = None,
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -64,6 +65,7 @@ def generate(
     format: options.Format = None,
     mode: options.Mode = None,
     overwrite: options.Overwrite = False,
+    push: options.Push = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -102,6 +104,7 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
                 "failed_samples": len(made.failed_samples),
                 "seconds": round(made.seconds, 1),
                 "nothing_to_do": made.nothing_to_do,
+                "pushed": made.pushed,
                 **made.statistics,
             }
         )
@@ -123,7 +126,9 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
         )
         if made.skipped:
             say(f"{len(made.skipped)} scenes skipped, {made.failed} of them broken; the manifest lists the reasons")
-        say(f"Look at {made.preview}")
+        say(f"Look at {made.preview or f'{made.output}/preview.png'}")
+    if made.pushed and not quiet:
+        say(f"On the Hub: {made.pushed}")
     result(str(made.output))
 
 

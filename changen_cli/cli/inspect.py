@@ -16,6 +16,7 @@ def info(
 ) -> None:
     """Say what a dataset holds and how it was made, from its manifest."""
     from changen_cli.core.manifest import read_manifest
+    from changen_cli.core.nuisance import nuisance_name
 
     manifest = read_manifest(output)
     if as_json:
@@ -33,7 +34,7 @@ def info(
         "classes": ", ".join(f"{index} {name}" for index, name in enumerate(manifest.source["classes"])),
         "events": events,
         "changed": f"{statistics.get('changed_share_mean', 0):.2%} of the pixels per step",
-        "unchanged": f"{recipe['synthesis']['unchanged']}: {manifest.unchanged_pixels}",
+        "unchanged": f"{nuisance_name(recipe)}: {manifest.unchanged_pixels}",
         "model": f"{manifest.model.id} ({manifest.model.license or 'no licence stated'})" if manifest.model else "none",
     }
     if not manifest.images:

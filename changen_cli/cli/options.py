@@ -49,7 +49,8 @@ KEYS = {
     "guidance_ratio": "synthesis.guidance_ratio",
     "guidance_scale": "synthesis.guidance_scale",
     "extent": "synthesis.extent",
-    "unchanged": "synthesis.unchanged",
+    "nuisance": "synthesis.nuisance",
+    "keep_date0": "synthesis.keep_date0",
     "batch_size": "run.batch_size",
     "device": "run.device",
     "dtype": "run.dtype",
@@ -67,6 +68,7 @@ KEYS = {
     "output": "output.path",
     "format": "output.format",
     "mode": "output.mode",
+    "push": "output.push",
 }
 """Parameter of a command → key of the recipe."""
 
@@ -265,14 +267,21 @@ Extent = Annotated[
     Literal["windows", "full"] | None,
     _option("--extent", help="Denoise windows around the change, or the full tile.", panel=IMAGES, default="windows"),
 ]
-Unchanged = Annotated[
-    Literal["exact", "reacquired"] | None,
+Nuisance = Annotated[
+    str | None,
     _option(
-        "--unchanged",
-        help="Unchanged pixels: bit-identical, or every date re-acquired.",
+        "--nuisance",
+        help=(
+            "How much every date differs where nothing changed: none, mild, realistic, hard, or a YAML file such as "
+            "`changen nuisance fit` writes."
+        ),
         panel=IMAGES,
-        default="reacquired",
+        default="realistic",
     ),
+]
+KeepDate0 = Annotated[
+    bool | None,
+    _option("--keep-date0", help="Leave date 0 as it came; detectors can then tell the dates apart.", panel=IMAGES),
 ]
 
 BatchSize = Annotated[
@@ -333,7 +342,8 @@ DiskBudget = Annotated[
 ]
 
 Output = Annotated[
-    Path | None, _option("--output", "-o", help="Where to write. \\[default: INPUT-changen]", panel=OUTPUT)
+    str | None,
+    _option("--output", "-o", help="Folder, or s3://bucket/name. \\[default: INPUT-changen]", panel=OUTPUT),
 ]
 Format = Annotated[
     Literal["folder", "parquet"] | None,
@@ -350,6 +360,10 @@ Mode = Annotated[
         panel=OUTPUT,
         default="resume",
     ),
+]
+Push = Annotated[
+    str | None,
+    _option("--push", help="Push to the Hugging Face Hub at the end, org/name, as push-to-hub does.", panel=OUTPUT),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="The same as --mode overwrite.", rich_help_panel=OUTPUT)]
 

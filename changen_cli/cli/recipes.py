@@ -32,11 +32,12 @@ Settings = Annotated[
 def run(
     recipe: File,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
-            help="Where to write. \\[default: as the recipe says, else its input's name with -changen]",
+            help="Where to write: a folder, or s3://bucket/name. "
+            "\\[default: as the recipe says, else its input's name with -changen]",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
@@ -50,7 +51,7 @@ def run(
 
     Example: changen run recipes/demo.yaml --output ./out --set limit=2
     """
-    given = {"output.path": str(output) if output else None, "output.mode": mode}
+    given = {"output.path": output, "output.mode": mode}
     make(_load(recipe, settings, given), dry_run=dry_run, quiet=quiet, as_json=as_json)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from changen_cli.core.secrets import masked
 
 _LONGEST = 1500
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """A message as a terminal and a manifest can take it, whatever names and values of others it repeats."""
     text = masked(text)
     text = " ".join(text.split()) if "\n" in text or "\r" in text else text
@@ -30,7 +35,7 @@ class ChangenError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, fix: str = "") -> None:
-        super().__init__(_one_line(f"{message}. {fix}".rstrip() if fix else message))
+        super().__init__(one_line(f"{message}. {fix}".rstrip() if fix else message))
 
 
 class UsageError(ChangenError):
@@ -61,3 +66,27 @@ class LockedError(ChangenError):
     """Another run is writing to the output folder."""
 
     exit_code = 4
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Say of a disk that is full or may not be written to which folder is meant, and what to do.
+
+    The system's own message names a file at best, and none where a file that is open already cannot grow.
+
+    Args:
+        folder: Where the block writes to.
+
+    Raises:
+        OutputError: The disk is full, the user's share of it is, or it is read-only; other errors pass as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fix = "Make room and run the same command again: what is finished is kept"
+        elif error.errno == errno.EROFS:
+            fix = "Make it writable, or choose another --output"
+        else:
+            raise
+        raise OutputError(f"{folder} cannot be written to: {error.strerror}", fix) from error

@@ -2,7 +2,8 @@
 
 The file is locked with ``flock``, which ends with the process however it dies: no lock survives ``kill -9``. Some
 network file systems keep such locks to one machine. The holder therefore touches the file while it lives, and a lock of
-another machine is respected until nobody has touched it for a while.
+another machine is respected until nobody has touched it for a while. Clocks jump, and those of two machines differ: a
+lock that looks forgotten is watched before it is taken.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import stat
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -64,13 +66,16 @@ class OutputLock:
 
     def __init__(self, folder: Path, name: str = FILE_NAME) -> None:
         self._path = folder / name
-        folder.mkdir(parents=True, exist_ok=True)
         self._file = _take(self._path)
         self._stop = threading.Event()
         holder = Holder(os.getpid(), socket.gethostname(), round(time.time(), 1), _ticks(os.getpid()))
-        self._file.truncate(0)
-        self._file.write(json.dumps(asdict(holder)))
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(json.dumps(asdict(holder)))
+            self._file.flush()
+        except OSError:  # a full disk
+            self.release()
+            raise
         threading.Thread(target=self._beat, name="lock", daemon=True).start()
 
     def __enter__(self) -> OutputLock:
@@ -84,11 +89,14 @@ class OutputLock:
     def release(self) -> None:
         """Give the folder free."""
         self._stop.set()
-        # Removed while it is held: who waits for it sees that its file is no longer the one of that name.
-        self._path.unlink(missing_ok=True)
-        self._file.close()
-        if self._path.parent.is_dir() and not any(self._path.parent.iterdir()):
-            self._path.parent.rmdir()
+        # Neither a note that cannot be written nor a file that cannot be removed may hide why the run ended.
+        with suppress(OSError):
+            # Removed while it is held: who waits for it sees that its file is no longer the one of that name.
+            self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._path.parent.rmdir()  # if nothing came of it
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_S):
@@ -108,14 +116,18 @@ def read_holder(folder: Path, name: str = FILE_NAME) -> Holder | None:
 def _take(path: Path) -> IO[str]:
     """Open and lock the file of that name, whatever happens to it meanwhile."""
     while True:
-        file = _open(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = _open(path)
+        except FileNotFoundError:
+            continue  # the run before removed the folder
         try:
             holder = _read(path)
             if not _flock(file, path) or (
-                holder is not None and holder.host != socket.gethostname() and _lives(path, holder)
+                holder is not None and holder.host != socket.gethostname() and _lives(path, holder, watched=True)
             ):
                 raise LockedError(
-                    f"{path.parent} is being written by {holder or 'another run'}",
+                    f"{path.parent} is being written by {_noted(path) or 'another run'}",
                     "Wait for it, end it, or choose another --output",
                 )
             if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
@@ -160,7 +172,17 @@ def _flock(file: IO[str], path: Path) -> bool:
         except OSError:
             pass  # a file system without locks
     holder = _read(path)
-    return holder is None or not _lives(path, holder)
+    return holder is None or not _lives(path, holder, watched=True)
+
+
+def _noted(path: Path) -> Holder | None:
+    """Who holds a lock that is held; the note is written right after the lock was taken."""
+    for _ in range(20):
+        holder = _read(path)
+        if holder is not None:
+            return holder
+        time.sleep(0.05)
+    return None
 
 
 def _read(path: Path) -> Holder | None:
@@ -172,8 +194,14 @@ def _read(path: Path) -> Holder | None:
     return holder if type(holder.pid) is type(holder.ticks) is int and 0 < holder.pid < 1 << 31 else None
 
 
-def _lives(path: Path, holder: Holder) -> bool:
-    """Whether the holder's process is there; on another machine, whether it touched the file lately."""
+def _lives(path: Path, holder: Holder, *, watched: bool = False) -> bool:
+    """Whether the holder's process is there; on another machine, whether it touches the file.
+
+    Args:
+        path: The lock.
+        holder: Who wrote it.
+        watched: Whether to wait and see, where the time of the file says that nobody does.
+    """
     if holder.host == socket.gethostname():
         try:
             os.kill(holder.pid, 0)
@@ -183,9 +211,17 @@ def _lives(path: Path, holder: Holder) -> bool:
             pass  # another user's
         return holder.ticks == _ticks(holder.pid)
     try:
-        return time.time() - path.stat().st_mtime < STALE_S
+        touched = path.stat().st_mtime_ns
+        if abs(time.time() - touched / 1e9) < STALE_S:
+            return True
+        end = time.monotonic() + 2 * BEAT_S
+        while watched and time.monotonic() < end:
+            time.sleep(BEAT_S / 20)
+            if path.stat().st_mtime_ns != touched:
+                return True
     except OSError:
-        return False
+        pass
+    return False
 
 
 def _ticks(pid: int) -> int:

@@ -72,7 +72,7 @@ class Manifest(BaseModel):
     stock: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the images, with their labels, that exemplars and textures were collected from."""
     changed: dict[str, str] = Field(default_factory=dict)
-    """Images that changed or vanished after samples were made of them."""
+    """Images that changed or vanished after samples, or new objects and ground, were made of them."""
     mixed: list[str] = Field(default_factory=list)
     """What was another way than at first when a run was taken up again: device, versions."""
     closed: Closed | None = None

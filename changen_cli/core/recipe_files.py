@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.manifest import FILE_NAME, read_manifest
+from changen_cli.core.nuisance import PRESETS
 from changen_cli.core.recipe import Recipe, explain, nearest_key, option_name, recipe_keys, section_of, validate
 from changen_cli.core.transitions import preset_names
 from changen_cli.core.yaml_files import dump_yaml, parse_yaml, read_yaml
@@ -20,7 +21,7 @@ from changen_cli.core.yaml_files import dump_yaml, parse_yaml, read_yaml
 _MODELS = Path(__file__).parents[1] / "data" / "models"
 _PATHS = ("source.input", "output.path")
 _ON_THE_HUB = ("synthesis.model", "synthesis.vae", "source.sam_model")
-_MATRIX = "events.transitions"
+_MATRIX, _NUISANCE = "events.transitions", "synthesis.nuisance"
 _PLACEHOLDER = "images"
 _COLUMN = 36
 _HEAD = """\
@@ -36,8 +37,8 @@ _HEAD = """\
 def load_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe from a YAML file, or the recipe of a finished dataset from its manifest.
 
-    Relative paths in a YAML file are taken from the folder it lies in, wherever the command runs. Bundled models and
-    transitions stay names, and so do Hub ids: ``org/name`` is a path only if it exists there.
+    Relative paths in a YAML file are taken from the folder it lies in, wherever the command runs. Bundled models,
+    transitions and nuisance stay names, and so do Hub ids: ``org/name`` is a path only if it exists there.
 
     Args:
         path: The recipe, a ``manifest.json``, or a dataset's folder.
@@ -53,7 +54,7 @@ def load_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     values = _read(path)
     for key, value in changes.items():
         # The shell does this for --input ~/tiles, but not behind the = of --set.
-        home = isinstance(value, str) and key in (*_PATHS, *_ON_THE_HUB, _MATRIX)
+        home = isinstance(value, str) and key in (*_PATHS, *_ON_THE_HUB, _MATRIX, _NUISANCE)
         _put(values, key, os.path.expanduser(value) if home else value, path)
     try:
         return validate(values)
@@ -113,8 +114,12 @@ def _read(path: Path) -> dict[str, Any]:
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds no recipe", "Begin with: source: {input: FOLDER}; or see changen recipe init")
-    names = {_MATRIX: {*preset_names()}, "synthesis.model": {file.stem for file in _MODELS.iterdir()}}
-    for key in (*_PATHS, *_ON_THE_HUB, _MATRIX):
+    names: dict[str, set[str]] = {
+        _MATRIX: {*preset_names()},
+        _NUISANCE: {*PRESETS},
+        "synthesis.model": {file.stem for file in _MODELS.iterdir()},
+    }
+    for key in (*_PATHS, *_ON_THE_HUB, _MATRIX, _NUISANCE):
         section, _, name = key.partition(".")
         holder = values.get(section)
         value = holder.get(name) if isinstance(holder, dict) else None

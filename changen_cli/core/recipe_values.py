@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat
 
+from changen_cli.core.nuisance import NuisancePreset, NuisanceTable, read_nuisance
 from changen_cli.core.transitions import TransitionTable, load_transitions
 
 RatedKind = Literal["create", "remove", "grow"]
@@ -34,6 +36,14 @@ def parse_share_range(value: Any) -> Any:
         raise ValueError(f"{value!r} is no share range; write 2-10%") from None
     unit = 100 if percent else 1  # divided by: 57% must be the very number 0.57 is
     return (numbers[0] / unit, numbers[-1] / unit) if len(numbers) in (1, 2) else value
+
+
+def check_repo_id(text: str) -> str:
+    """Return a text that can be the id of a repository on the Hugging Face Hub."""
+    named = re.fullmatch(r"\b[\w.-]+\b/\b[\w.-]{1,96}\b", text, re.ASCII)
+    if not named or "--" in text or ".." in text or text.endswith(".git"):
+        raise ValueError("no id of a repository on the Hugging Face Hub; write org/name")
+    return text
 
 
 def parse_list(value: Any) -> Any:
@@ -67,4 +77,6 @@ Numbers = Annotated[tuple[int, ...], _or_text(tuple[int, ...], parse_list)]
 Kinds = Annotated[tuple[EventName, ...], _or_text(tuple[EventName, ...], parse_list)]
 _Rate = Annotated[NonNegativeFloat, _or_text(float, parse_share)]
 Rates = Annotated[dict[RatedKind, _Rate], _or_text(dict[RatedKind, float | str], parse_rates)]
+Nuisance = Annotated[NuisancePreset | NuisanceTable, _or_text(NuisancePreset | dict[str, Any], read_nuisance)]
 Matrix = Annotated[TransitionTable, _or_text(dict[str, Any], load_transitions)]
+RepoId = Annotated[str, AfterValidator(check_repo_id)]

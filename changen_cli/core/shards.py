@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,14 @@ class ShardRecord(BaseModel):
     bytes: int = 0
     rows: str = ""
 
+    def unlike(self, hashes: Mapping[str, str]) -> list[str]:
+        """Images that were not those of the given hashes when they were opened."""
+        return [
+            path
+            for path, image in self.images.items()
+            if image.sha256 and hashes.get(path, image.sha256) != image.sha256
+        ]
+
     def save(self, out: Path) -> None:
         """Write the record; from here on the shard is done."""
         path = record_path(out, self.number)
@@ -131,6 +139,11 @@ def read_shard(out: Path, number: int) -> ShardRecord | None:
     except (ValueError, OSError):
         return None
     return record if record.number == number and rows_path(out, number).is_file() else None
+
+
+def shard_numbers(out: Path) -> list[int]:
+    """Numbers of the shards that are done, as far as names tell."""
+    return sorted({*_numbers(out, ".json")} & {*_numbers(out, ".jsonl")})
 
 
 def remove_others(out: Path, kept: set[int]) -> list[int]:

@@ -268,7 +268,7 @@ class Master:
         for table in self.tables:
             folder = self.layout == "folder"
             rows = read_lines(table) if folder else read_cells(table, 1024, _TEXTS, pixels=False)
-            yield from _named((identified(row) for row in rows), table)
+            yield from named((identified(row) for row in rows), table)
 
     def logs(self) -> Iterator[tuple[Row, list[Row]]]:
         """Metadata and events of all samples, in order; no pixel is read.
@@ -282,7 +282,7 @@ class Master:
             else:
                 rows = read_cells(table, 256, ("objects",), pixels=False)
                 samples = (Sample(row, (), (), (), row.pop("events")) for row in rows)
-            yield from ((sample.row, sample.events) for sample in _named(samples, table))
+            yield from ((sample.row, sample.events) for sample in named(samples, table))
 
     def samples(self) -> Iterator[Sample]:
         """All samples, in order, one at a time.
@@ -291,10 +291,10 @@ class Master:
             OutputError: A table cannot be read.
         """
         for table in self.tables:
-            yield from _named(_from_folder(table) if self.layout == "folder" else _from_shard(table), table)
+            yield from named(_from_folder(table) if self.layout == "folder" else _from_shard(table), table)
 
 
-def _named(items: Iterator[T], table: Path) -> Iterator[T]:
+def named(items: Iterator[T], table: Path) -> Iterator[T]:
     """Pass on what is read from a table; whatever it holds instead of that becomes an error that names it."""
     try:
         yield from items
@@ -353,10 +353,10 @@ def _json(path: Path) -> Row:
 
 def _from_folder(table: Path) -> Iterator[Sample]:
     for row in map(identified, read_lines(table)):
-        yield _stored_sample(table.parent, row)
+        yield sample_of_row(table.parent, row)
 
 
-def _stored_sample(folder: Path, row: Row) -> Sample:
+def sample_of_row(folder: Path, row: Row) -> Sample:
     """A row of a folder with the files it names, all of which lie in the dataset."""
     dates = row["dates"]
 
@@ -381,15 +381,20 @@ def _stored_sample(folder: Path, row: Row) -> Sample:
 
 def _from_shard(table: Path) -> Iterator[Sample]:
     for cells in map(identified, read_cells(table, _BATCH_ROWS)):
-        dates = int(cells["dates"])
+        yield sample_of_cells(cells)
 
-        def stored(cell: Row | None) -> tuple[Stored, ...]:
-            return () if cell is None else (Stored(cell["path"], data=cell["bytes"]),)
 
-        images = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_image")))
-        masks = tuple(s for t in range(dates) for s in stored(cells[f"t{t + 1}_mask"]))
-        numbers = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_instances")))
-        steps = cells.get("change_masks") or [cells["change_mask"]]
-        changes = tuple(s for cell in steps for s in stored(cell))
-        plain = {key: value for key, value in cells.items() if not holds_pixels(key) and key not in _TEXTS}
-        yield Sample(plain, images, masks, changes, cells["events"], numbers, cells.get("objects") or "{}")
+def sample_of_cells(cells: Row) -> Sample:
+    """A row of a Parquet shard, with the files it holds."""
+    dates = int(cells["dates"])
+
+    def stored(cell: Row | None) -> tuple[Stored, ...]:
+        return () if cell is None else (Stored(cell["path"], data=cell["bytes"]),)
+
+    images = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_image")))
+    masks = tuple(s for t in range(dates) for s in stored(cells[f"t{t + 1}_mask"]))
+    numbers = tuple(s for t in range(dates) for s in stored(cells.get(f"t{t + 1}_instances")))
+    steps = cells.get("change_masks") or [cells["change_mask"]]
+    changes = tuple(s for cell in steps for s in stored(cell))
+    plain = {key: value for key, value in cells.items() if not holds_pixels(key) and key not in _TEXTS}
+    return Sample(plain, images, masks, changes, cells["events"], numbers, cells.get("objects") or "{}")

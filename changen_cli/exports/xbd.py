@@ -43,6 +43,10 @@ from changen_cli.exports.objects import (
 from changen_cli.exports.wkt import to_wkt
 
 UNCLASSIFIED = "un-classified"
+_RIMS = (
+    "xBD has no unknown ground: rims where the image moved away from its labels are shown as background, and so are "
+    "un-classified buildings of the source, which cannot be told from them; --nuisance mild makes none"
+)
 _TYPES = {"flood": "flooding"}
 _UNTOLD = ("off_nadir_angle", "sun_azimuth", "sun_elevation", "target_azimuth", "catalog_id")
 
@@ -74,7 +78,9 @@ class Xbd:
 
     def _put(self, pair: Pair, buildings: _Buildings, names: Mapping[int, str], root: Path, name: str) -> None:
         ground = Ground(pair.sample.row)
-        unknown = _unknown(pair.masks[0]) if self._from_xbd else {}
+        rims = bool(pair.sample.row.get("rim_px"))
+        self.notes.add(_RIMS, holds=rims)
+        unknown = _unknown(pair.masks[0]) if self._from_xbd and not rims else {}
         features: dict[str, list[tuple[str, str | None, list[Polygon]]]] = {
             "pre": [(names[number], None, outline) for number, outline in buildings.before.items()],
             "post": [(names[number], state, outline) for number, (state, outline) in buildings.after.items()],

@@ -52,9 +52,13 @@ def stamp(candidate: Candidate) -> Stamp:
     return seen._replace(sha256=digest.hexdigest())
 
 
+def is_untouched(candidate: Candidate, before: Stamp) -> bool:
+    """Whether an image and its label have the size and time of before; neither is read."""
+    return look(candidate)[:2] == before[:2]
+
+
 def is_same(candidate: Candidate, before: Stamp) -> bool:
     """Whether an image and its label are those of before; they are only read where size or time differ."""
-    seen = look(candidate)
-    if seen[:2] == before[:2]:
+    if is_untouched(candidate, before):
         return True
-    return bool(before.sha256) and seen.size == before.size and stamp(candidate).sha256 == before.sha256
+    return bool(before.sha256) and look(candidate).size == before.size and stamp(candidate).sha256 == before.sha256

@@ -269,6 +269,19 @@ def probe_auc(
     Returns:
         Area under the ROC curve; 0.5: no better than guessing. NaN with fewer than two places.
     """
+    tests = deal(places, folds)
+    if len(tests) < 2:
+        return float("nan")
+    values, weights = [], []
+    for test in tests:
+        score = LogisticProbe(drawn[~test], real[~test], penalty)
+        values.append(auc(score(drawn[test]), score(real[test])))
+        weights.append(int(test.sum()) ** 2)
+    return float(np.average(values, weights=weights))
+
+
+def deal(places: Sequence[str], folds: int) -> list[BoolArray]:
+    """Deal places to at most ``folds`` parts of about equal size; bool ``[N]`` per part: which items are in it."""
     names = np.asarray(places)
     sizes = sorted(((int((names == name).sum()), str(name)) for name in set(places)), reverse=True)
     parts: list[list[str]] = [[] for _ in range(min(folds, len(sizes)))]
@@ -277,19 +290,17 @@ def probe_auc(
         emptiest = counts.index(min(counts))
         parts[emptiest].append(name)
         counts[emptiest] += size
-    if len(parts) < 2:
-        return float("nan")
-    values, weights = [], []
-    for part in parts:
-        test = np.isin(names, part)
-        score = _logistic(drawn[~test], real[~test], penalty)
-        values.append(auc(score(drawn[test]), score(real[test])))
-        weights.append(int(test.sum()) ** 2)
-    return float(np.average(values, weights=weights))
+    return [np.asarray(np.isin(names, part)) for part in parts]
 
 
-class _logistic:  # noqa: N801 - used as a function that remembers what it was fitted to
-    """Logistic regression with an L2 penalty, fitted by Newton's method (iteratively reweighted least squares)."""
+class LogisticProbe:
+    """Logistic regression with an L2 penalty, fitted by Newton's method (iteratively reweighted least squares).
+
+    Args:
+        positive: ``[N, D]``.
+        negative: ``[M, D]``.
+        penalty: Weight of the squared coefficients (of standardised figures) in the loss.
+    """
 
     def __init__(self, positive: npt.NDArray[np.floating], negative: npt.NDArray[np.floating], penalty: float) -> None:
         x = np.concatenate([positive, negative]).astype(np.float64)
@@ -311,4 +322,5 @@ class _logistic:  # noqa: N801 - used as a function that remembers what it was f
         return np.column_stack([(x - self.mean) / self.std, np.ones(len(x))])
 
     def __call__(self, x: npt.NDArray[np.floating]) -> Array:
+        """Scores ``[N]``: log odds of being positive."""
         return np.asarray(self._design(x) @ self.weights)

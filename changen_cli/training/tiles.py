@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from changen_cli.core.landcover import OPENEARTHMAP, class_number
-from changen_cli.core.recipe import Layout
+from changen_cli.core.recipe_sections import Layout
 from changen_cli.core.seeding import derive_seed
 from changen_cli.core.types import IGNORE, ClassSchema, Int32Array, Scene, Skip, UInt8Array
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from changen_cli.core.recipe import RunSection
+from changen_cli.core.recipe_sections import RunSection
 
 
 class Budget:

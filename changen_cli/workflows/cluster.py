@@ -205,7 +205,7 @@ class _Handing:
                     self._bury(task, number, error)
                 else:
                     if task is not None:
-                        self._count(made)
+                        self._count(made, number)
                     self._idle.append(worker)
                 while self._idle and (following := self._next()) is not None:
                     self._hand(self._idle.pop(), following)
@@ -218,6 +218,8 @@ class _Handing:
                 f"{len(self._left_out)} shards took {_TRIES} workers each with them, the first from "
                 f"{images[0].relative} to {images[-1].relative}"
             )
+        if job.storage is not None:
+            job.storage.pull()  # what the workers recorded
         return self._stop
 
     def _left(self) -> bool:
@@ -246,8 +248,10 @@ class _Handing:
         self._tries[task.index] += 1
         self._busy[worker.make.remote(task, number)] = worker, task, number
 
-    def _count(self, made: Made) -> None:
+    def _count(self, made: Made, number: int) -> None:
         self._deaths = 0
+        if (record := read_shard(self._job.dataset.output, number)) is not None:
+            self._job.log.sealed(record)
         self._images, self._samples = self._images + made.images, self._samples + made.samples
         self._bytes += made.bytes
         for line in made.notes:
@@ -266,9 +270,11 @@ class _Handing:
         if task is None:
             return
         note = self._job.progress.note
+        if self._job.storage is not None:
+            self._job.storage.pull()
         record = read_shard(self._job.dataset.output, number)
         if record is not None:  # it died after its work was done
-            self._count(Made(len(record.images), len(record.samples), record.bytes, ()))
+            self._count(Made(len(record.images), len(record.samples), record.bytes, ()), number)
         elif self._tries[task.index] < _TRIES:
             note(f"shard {task.index} lost its worker and is made again ({_short(error)})")
             self._again.append(task)

@@ -15,6 +15,7 @@ from changen_cli.core.types import ClassSchema
 from changen_cli.workflows.ledger import Account, Ledger
 from changen_cli.workflows.resume import Past
 from changen_cli.workflows.setup import clear_output
+from changen_cli.workflows.storage import Storage
 
 if TYPE_CHECKING:
     from changen_cli.writers import SampleWriter
@@ -32,27 +33,39 @@ class Dataset:
         manifest: The promise.
         past: What an earlier run left; without one the folder is cleared first.
         alone: Whether nobody else is writing to it; else what is there is left alone.
+        storage: Where it goes to, if not into the folder.
 
     Attributes:
         before: The account of what was there when it was opened.
         next_number: The first number no shard has.
         title: Heading of the contact sheet.
+        changed: Once it is closed: images that changed after objects and ground were taken from them.
     """
 
     def __init__(
-        self, recipe: Recipe, schema: ClassSchema, manifest: Manifest, past: Past | None, *, alone: bool = True
+        self,
+        recipe: Recipe,
+        schema: ClassSchema,
+        manifest: Manifest,
+        past: Past | None,
+        *,
+        alone: bool = True,
+        storage: Storage | None = None,
     ) -> None:
         from changen_cli.writers.classes import write_classes
         from changen_cli.writers.staging import drop_all
 
-        self._recipe, self._schema, self._manifest = recipe, schema, manifest
+        self._recipe, self._schema, self._manifest, self._storage = recipe, schema, manifest, storage
         self.output = recipe.output_path
+        self.changed: dict[str, str] = {}
         if alone:
             if past is None:
-                clear_output(self.output)
+                self._clear()
             manifest.save(self.output)
             drop_all(self.output)
         write_classes(self.output, schema)
+        if storage is not None and alone:
+            storage.put_rest()
         drawn_by = manifest.model.id if manifest.model else "exemplars only" if manifest.images else "masks only"
         self.title = f"{Path(recipe.source.input).resolve().name}: {drawn_by}"
         records = past.records if past else []
@@ -65,7 +78,7 @@ class Dataset:
 
         drop_all(self.output)
         self._manifest.status = "failed"
-        self._manifest.save(self.output)
+        self._save()
 
     def close(self, status: Status, *, tables: bool = True) -> tuple[Ledger, Path | None]:
         """Complete the manifest, with tables, preview and card where they are wanted; nothing is left of no sample.
@@ -80,26 +93,45 @@ class Dataset:
         from changen_cli.writers import open_writer
 
         manifest, records = self._manifest, list(read_shards(self.output))
+        self.changed = {path: "changed" for record in records for path in record.unlike(manifest.stock)}
+        manifest.changed |= self.changed
         writer = open_writer(self._recipe.output.format, self.output, self._schema)
         if not any(record.samples for record in records):
             writer.abandon()
-            clear_output(self.output)
+            self._clear()
             return Ledger(records), None
         # First of all: whoever is told to end may be given little time.
         manifest.status = "failed" if status == "complete" else status
         ledger = Ledger(records)
         manifest.counts = ledger.counts()
-        manifest.save(self.output)
+        self._save()
         unwise = self._recipe.output.format == "parquet" and status != "complete"  # it would copy every pixel
         if unwise or not (tables or ledger.samples <= _QUICK_SAMPLES):
             return ledger, None
         ledger = Ledger(records, writer.staging.notes())
         ledger.complete(manifest)
+        if self._storage is not None:  # the card tells of all events and objects
+            self._storage.fetch(name for name, _ in writer.staging.digests(None) if name.endswith((".json", ".jsonl")))
         preview = self._tables(records, writer)
         manifest.status = status
-        manifest.save(self.output)
+        self._save(everything=True)
         writer.staging.clear()
         return ledger, preview
+
+    def _save(self, *, everything: bool = False) -> None:
+        """Write the manifest, and send it, with the tables perhaps, where the dataset lies."""
+        self._manifest.save(self.output)
+        if self._storage is not None:
+            self._storage.put_rest() if everything else self._storage.put_manifest()
+
+    def _clear(self) -> None:
+        """Remove what an earlier run wrote."""
+        clear_output(self.output)
+        if self._storage is not None:
+            from changen_cli.writers.base import OUR_FILES
+
+            self._storage.clear(OUR_FILES)
+            self.output.mkdir(parents=True, exist_ok=True)
 
     def _tables(self, records: list[ShardRecord], writer: SampleWriter) -> Path:
         from changen_cli.exports.master import Master

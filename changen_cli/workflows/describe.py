@@ -13,15 +13,12 @@ import numpy as np
 from changen_cli.core.errors import OutputError
 from changen_cli.core.licences import Licence, dataset_licence
 from changen_cli.core.manifest import Manifest, read_manifest
-from changen_cli.core.untrusted import read_json
+from changen_cli.core.nuisance import nuisance_name
 from changen_cli.exports.master import Master, open_master
 from changen_cli.exports.reading import Row
+from changen_cli.workflows.evaluation import card_figures, read_evaluation
 from changen_cli.writers.card_front import dataset_info
 from changen_cli.writers.card_tables import AREA_EDGES_PX
-
-EVALUATION = "evaluation.json"
-_EVALUATION_BYTES = 1 << 20
-"""Quality figures beside the dataset, a flat JSON object; whoever evaluates writes it."""
 
 _FILE_KEYS = ("_file_name", "_file_names")
 
@@ -199,7 +196,7 @@ def describe_master(master: Master, manifest: Manifest, licence: Licence) -> dic
         "sources": _origins(manifest),
         "figures": tally.figures(),
         "changes": tally.changes(),
-        "evaluation": _evaluation(master.root),
+        "evaluation": card_figures(read_evaluation(master.root, manifest.checksums)),
         "preview": "preview.png" if (master.root / "preview.png").is_file() else "",
     }
     if master.layout == "parquet":
@@ -214,7 +211,7 @@ def describe_master(master: Master, manifest: Manifest, licence: Licence) -> dic
 def _unchanged(manifest: Manifest) -> str:
     if not manifest.images:
         return ""
-    return f"{manifest.recipe['synthesis']['unchanged']}: {manifest.unchanged_pixels}"
+    return f"{nuisance_name(manifest.recipe)}: {manifest.unchanged_pixels}"
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:
@@ -249,18 +246,6 @@ def _origins(manifest: Manifest) -> list[dict[str, str]]:
         proposer = source["proposals_model"]
         rows.append({"name": f"model of the proposals: {proposer['id']}", "license": proposer.get("license", "")})
     return rows
-
-
-def _evaluation(root: Path) -> dict[str, Any]:
-    """The figures of ``evaluation.json``; empty without one."""
-    try:
-        found = read_json(root / EVALUATION, _EVALUATION_BYTES)
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    plain = {key: value for key, value in found.items() if isinstance(value, (str, int, float, bool))}
-    return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in plain.items()}
 
 
 def _folder_columns(row: Row) -> list[tuple[str, str]]:

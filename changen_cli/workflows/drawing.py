@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from changen_cli.core.manifest import ModelRecord
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.seeding import derive_rng
 from changen_cli.core.types import ClassSchema, Exemplar, Texture, TimeSeries, UInt8Array
-from changen_cli.workflows.ledger import UNCHANGED
+from changen_cli.workflows.acquisitions import acquire_sample, unchanged_note
 from changen_cli.workflows.loop import Draw
 from changen_cli.workflows.making import Finish
 from changen_cli.workflows.plans import Plan, as_sample
@@ -83,12 +82,13 @@ def _images(recipe: Recipe) -> Drawing:
 
         def draw(plans: list[Plan]) -> list[Finish]:
             images = synthesise_batch(plans, synthesiser, recipe, progress)
-            return [partial(finish_sample, plan, stack, recipe) for plan, stack in zip(plans, images, strict=True)]
+            return [
+                partial(finish_sample, plan, stack, recipe, schema) for plan, stack in zip(plans, images, strict=True)
+            ]
 
         return draw
 
-    unchanged = UNCHANGED[recipe.synthesis.unchanged]
-    return Drawing(Facts(model, unchanged, compute, label_safe=not knows_damage(pipeline)), fit)
+    return Drawing(Facts(model, unchanged_note(recipe), compute, label_safe=not knows_damage(pipeline)), fit)
 
 
 def synthesise_batch(
@@ -117,22 +117,7 @@ def synthesise_batch(
     return [np.stack(dates) for dates in images]
 
 
-def finish_sample(plan: Plan, images: UInt8Array, recipe: Recipe) -> TimeSeries:
-    """Treat the unchanged pixels as asked and assemble the sample."""
-    images, info = treat_unchanged(plan, images, recipe)
-    return as_sample(plan, recipe, images, info)
-
-
-def treat_unchanged(plan: Plan, images: UInt8Array, recipe: Recipe) -> tuple[UInt8Array, dict[str, Any]]:
-    """Treat the unchanged pixels of all dates, uint8 ``[T, H, W, 3]``, as asked; returns them, and what was done."""
-    from changen_cli.synthesis.nuisance import reacquire
-
-    info: dict[str, Any] = {"unchanged": recipe.synthesis.unchanged}
-    if recipe.synthesis.unchanged == "reacquired":
-        drawn = [
-            reacquire(image, derive_rng(recipe.seed, plan.scene.id, plan.variant, date, "acquisition"))
-            for date, image in enumerate(images)
-        ]
-        images = np.stack([image for image, _ in drawn])
-        info["acquisition"] = [draw for _, draw in drawn]
-    return images, info
+def finish_sample(plan: Plan, images: UInt8Array, recipe: Recipe, schema: ClassSchema) -> TimeSeries:
+    """Let the dates differ as acquisitions do, and assemble the sample."""
+    images, series, info = acquire_sample(plan, images, recipe, schema)
+    return as_sample(replace(plan, series=series), recipe, images, info)

@@ -13,7 +13,7 @@ import numpy as np
 from changen_cli.core.errors import IncompleteError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import Scene
-from changen_cli.workflows.drawing import treat_unchanged
+from changen_cli.workflows.acquisitions import acquire_sample
 from changen_cli.workflows.inputs import with_unpacked_input
 from changen_cli.workflows.plans import gather, open_labelled_source, simulate
 from changen_cli.workflows.progress import Progress
@@ -116,7 +116,7 @@ def estimate(recipe: Recipe, progress: Progress) -> Estimate:
     per_pixel = denoise_s / max(1, pixels[0]) if pixels else 0.0
     started = time.perf_counter()
     stack = np.stack([scene.image] * (recipe.events.steps + 1))
-    encoded = len(encode_png(treat_unchanged(plan, stack, recipe)[0][0]))
+    encoded = len(encode_png(acquire_sample(plan, stack, recipe, source.schema)[0][0]))
     other_s = (time.perf_counter() - started) / len(stack)
     samples = min(images * tiles, recipe.limit or 2**62) * recipe.variants
     dates = recipe.events.steps + 1

@@ -17,7 +17,9 @@ from changen_cli.workflows.making import ShardMaker
 from changen_cli.workflows.plans import plan_samples
 from changen_cli.workflows.progress import Progress
 from changen_cli.workflows.ranks import Share
+from changen_cli.workflows.runlog import RunLog
 from changen_cli.workflows.shards import Todo, plan_tasks, shard_items, task_items
+from changen_cli.workflows.storage import Storage
 from changen_cli.workflows.workers import plan_in_processes
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ class Job:
         todo: What of it is left to do.
         facts: How samples are drawn.
         progress: Who wants to know how far it is.
+        log: Is told of sealed shards.
         share: What of it is this process's.
+        storage: Where the dataset lies, if not in its folder.
         started: When the run began, by :func:`time.perf_counter`.
     """
 
@@ -49,7 +53,9 @@ class Job:
     todo: Todo
     facts: Facts
     progress: Progress
+    log: RunLog
     share: Share
+    storage: Storage | None
     started: float
 
 
@@ -104,8 +110,10 @@ class Here:
         """Make what is left to do; what a shard has when that is cut off is kept."""
         recipe, source, dataset = job.recipe, job.source, job.dataset
         draw = self._drawing.fit(source.schema, job.library, job.textures, job.progress)
-        share = job.share
-        maker = ShardMaker(recipe, source.schema, share.numbers(dataset.next_number), dataset.title, share.name)
+        share, storage = job.share, job.storage
+        numbers = share.numbers(dataset.next_number)
+        maker = ShardMaker(recipe, source.schema, numbers, dataset.title, share.name, storage)
+        maker.sealed = job.log.sealed
         before = dataset.before
         maker.samples, maker.images, maker.bytes = before.samples, before.complete_images, before.bytes
         plan = plan_in_processes if (recipe.run.workers or 1) > 1 else plan_samples

@@ -18,11 +18,6 @@ from changen_cli.core.types import Scene, Skip, TimeSeries
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
 
-UNCHANGED = {
-    "exact": "bit-identical to date 0 outside the redrawn areas; |A-B| gives the change away",
-    "reacquired": "every date, date 0 too, passed through its own draw of optics, gain and sensor noise",
-}
-
 
 def labels_note(recipe: Recipe, source: Source) -> str:
     """What the masks of a run are: labels of the source, or proposals, and by what."""

@@ -13,6 +13,7 @@ from changen_cli.core.types import ClassSchema, Skip, TimeSeries
 from changen_cli.workflows.ledger import reading_notes, sample_note, scene_record
 from changen_cli.workflows.plans import Plan, Used
 from changen_cli.workflows.shards import Finished, Opened
+from changen_cli.workflows.storage import Storage
 
 Finish = Callable[[], TimeSeries]
 """What is left to do for a sample once it is drawn; called on the writing thread."""
@@ -68,28 +69,35 @@ class ShardMaker:
         numbers: Gives every shard its number.
         title: Heading of the contact sheet.
         part: The part of the staging folder that is this process's own, where several write.
+        storage: Where shards go to, if not into the folder.
 
     Attributes:
         shard: The shard that is being made.
         samples: Samples written.
         images: Source images gone through.
         bytes: Size of the samples' files in sealed shards.
-        sealed: What to do with a shard's record.
     """
 
     def __init__(
-        self, recipe: Recipe, schema: ClassSchema, numbers: Iterator[int], title: str = "", part: str = ""
+        self,
+        recipe: Recipe,
+        schema: ClassSchema,
+        numbers: Iterator[int],
+        title: str = "",
+        part: str = "",
+        storage: Storage | None = None,
     ) -> None:
         from changen_cli.writers import open_writer
         from changen_cli.writers.contact_sheet import ContactSheet
 
-        self._recipe, self._numbers = recipe, numbers
+        self._recipe, self._numbers, self._storage = recipe, numbers, storage
         self.output = recipe.output_path
         self._writer = open_writer(recipe.output.format, self.output, schema, part)
         self._writer.staging.drop()
         self._sheet = ContactSheet(schema, title=title, folder=self.output / FOLDER / ".preview")
         self.shard = Shard()
         self.samples = self.images = self.bytes = 0
+        self.sealed: Callable[[ShardRecord], object] = lambda record: None
         self._told: set[str] = set()
 
     def note(self, item: Used | Skip | Opened | Finished) -> list[str]:
@@ -150,7 +158,10 @@ class ShardMaker:
             rows=rows,
         )
         record.save(self.output)
+        self.sealed(record)
         staging.forget(samples)
+        if self._storage is not None:
+            self._storage.put_shard(record)
         self.bytes += size
         return record
 

@@ -12,7 +12,7 @@ class Progress(Protocol):
         """One line worth reading: the layout detected, a skip, the library's size."""
 
     def stage(self, name: str) -> None:
-        """The current stage: reading, simulating, denoising, writing."""
+        """The current stage: reading, simulating, denoising, writing; of pushing also from other threads."""
 
     def total(self, images: int) -> None:
         """How many source images the run will go through, as far as known."""

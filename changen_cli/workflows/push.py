@@ -78,7 +78,7 @@ def push_dataset(
     folder = config_folder(config)
     with quiet_client():
         remote = look(repo, progress, dry_run=dry_run)
-        check(target, remote, licence, ours=remote is not None and _holds_ours(remote))
+        check(target, remote, licence, ours=remote is not None and holds_ours(remote))
         report = report_of(target, repo, remote, licence)
         plan = make_plan(master, shares=shares, shard_bytes=shard_bytes, folder=folder)
         push = ShardPush(master, plan, repo, PushRecord(out), workers, progress)
@@ -105,7 +105,7 @@ def push_dataset(
     return replace(report, url=done.url, commit=done.oid, verified=checked)
 
 
-def _holds_ours(remote: Remote) -> bool:
+def holds_ours(remote: Remote) -> bool:
     """Whether a dataset of changen is there, at the top or as a configuration."""
     folders = {path.rpartition("manifest.json")[0] for path in remote.files if path.endswith("manifest.json")}
     return any(folder.count("/") < 2 and f"{folder}classes.json" in remote.files for folder in folders)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from changen_cli.core.archives import is_archive
-from changen_cli.core.errors import LockedError, OutputError, UsageError
+from changen_cli.core.errors import LockedError, UsageError
 from changen_cli.core.lock import FILE_NAME, OutputLock, read_holder
 from changen_cli.core.recipe import Recipe
+from changen_cli.workflows.storage import Storage
 
 CLOSING = f"{FILE_NAME}-closing"
 _OURS = re.compile(re.escape(FILE_NAME) + r"-(\d+)-of-(\d+)")
@@ -108,36 +109,40 @@ def _surroundings(environment: Mapping[str, str]) -> Share:
 
 
 @contextmanager
-def locked(folder: Path, share: Share) -> Iterator[None]:
+def locked(folder: Path, share: Share, storage: Storage | None = None) -> Iterator[None]:
     """Lock a dataset, or a share of it: shares of one array go together, nothing else does.
 
     Raises:
         LockedError: Another run, or the same rank of this one, is writing.
         OutputError: The folder cannot be made.
     """
-    with OutputLock(folder, f"{FILE_NAME}-{share.name}" if share.name else FILE_NAME):
+    name = f"{FILE_NAME}-{share.name}" if share.name else FILE_NAME
+    with storage.locked(name) if storage else OutputLock(folder, name):
         # Looked at once the own lock is held: of two that begin at the same moment both may end, never none.
-        others = [path.name for path in folder.iterdir() if (found := _OURS.fullmatch(path.name)) and found[0]]
-        strangers = [name for name in others if not share.name or not name.endswith(f"-of-{share.world_size:05d}")]
-        for name in strangers if share.is_whole else [FILE_NAME, *strangers]:
-            holder = read_holder(folder, name)
+        there = storage.locks() if storage else [path.name for path in folder.iterdir()]
+        strangers = [other for other in there if (found := _OURS.fullmatch(other)) and not _goes_with(share, found)]
+        for other in strangers if share.is_whole else [FILE_NAME, *strangers]:
+            holder = storage.holder(other) if storage else read_holder(folder, other)
             if holder is not None:
                 raise LockedError(
-                    f"{folder} is being written by {holder}", "Wait for it, end it, or choose another --output"
+                    f"{storage.address if storage else folder} is being written by {holder}",
+                    "Wait for it, end it, or choose another --output",
                 )
         yield
 
 
+def _goes_with(share: Share, other: re.Match[str]) -> bool:
+    return not share.is_whole and int(other[2]) == share.world_size
+
+
 @contextmanager
-def closing(folder: Path, share: Share) -> Iterator[bool]:
+def closing(folder: Path, share: Share, storage: Storage | None = None) -> Iterator[bool]:
     """Whether this rank may complete the dataset; within the block no other does."""
-    if share.is_whole:
-        yield True
-        return
-    try:
-        lock = OutputLock(folder, CLOSING)
-    except (LockedError, OutputError):
-        yield False
-        return
-    with lock:
+    with ExitStack() as stack:
+        try:
+            if not share.is_whole:
+                stack.enter_context(storage.locked(CLOSING) if storage else OutputLock(folder, CLOSING))
+        except LockedError:
+            yield False
+            return
         yield True

@@ -18,8 +18,8 @@ class RunResult:
     """What there is after a run.
 
     Attributes:
-        output: The dataset folder.
-        preview: The contact sheet, or None when no sample was made.
+        output: The dataset folder, or its address.
+        preview: The contact sheet; None when no sample was made, or it lies elsewhere.
         samples: Samples of the dataset.
         scenes: Scenes (tiles) used.
         skipped: Scenes not used, with the reason.
@@ -28,10 +28,11 @@ class RunResult:
         seconds: Wall time.
         statistics: Figures for people: changed share, events by kind, steps met.
         nothing_to_do: Whether everything was there before.
+        pushed: Address the dataset was pushed to; empty where it was not.
         share: The rank whose share was made, where the others' are not all there yet; else empty.
     """
 
-    output: Path
+    output: Path | str
     preview: Path | None = None
     samples: int = 0
     scenes: int = 0
@@ -41,6 +42,7 @@ class RunResult:
     seconds: float = 0.0
     statistics: dict[str, Any] = field(default_factory=dict)
     nothing_to_do: bool = False
+    pushed: str = ""
     share: str = ""
 
 

@@ -12,7 +12,7 @@ from changen_cli.core.errors import OutputError
 from changen_cli.core.manifest import FILE_NAME, Manifest, ModelRecord, read_manifest
 from changen_cli.core.recipe import Recipe, content_of
 from changen_cli.core.shards import FOLDER, ShardRecord, keeping_all, read_shards, remove_others
-from changen_cli.workflows.ledger import Account, account
+from changen_cli.workflows.ledger import Account, Ledger, account
 from changen_cli.workflows.setup import holds_something
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class Past:
         """Whether everything asked for is there."""
         if self.manifest.status != "complete" or recipe.output.mode == "extend":
             return False
+        if self.manifest.counts.get("failed"):  # too many of them, and the run did not count as done
+            ledger = Ledger(self.records)
+            if ledger.failed_images > recipe.source.max_skipped * ledger.images:
+                return False
         before, now = self.manifest.recipe.get("limit"), recipe.limit
         more = before is not None and (now is None or now > before)
         return not more and not self.manifest.counts.get("failed_samples")

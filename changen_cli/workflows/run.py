@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from changen_cli.core.errors import OutputError, disk_errors
+from changen_cli.core.manifest import FILE_NAME as MANIFEST
 from changen_cli.core.manifest import Manifest, new_manifest
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.shards import read_shards
@@ -32,11 +34,14 @@ from changen_cli.workflows.plans import (
     open_labelled_source,
 )
 from changen_cli.workflows.progress import Progress
+from changen_cli.workflows.publish import Publisher
 from changen_cli.workflows.ranks import closing, locked, share_of
 from changen_cli.workflows.results import RunResult, check_complete, result_before, result_of
 from changen_cli.workflows.resume import find_past
+from changen_cli.workflows.runlog import RunLog
 from changen_cli.workflows.setup import check_output
 from changen_cli.workflows.shards import Todo, unrecorded
+from changen_cli.workflows.storage import into, storage_of
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -54,7 +59,9 @@ class Run:
 
     Attributes:
         source: The scenes.
+        asked: The recipe as given; ``recipe`` writes to a folder of this machine.
         share: What of the dataset is made here.
+        storage: Where it lies, if not in a folder.
         done: What there is, where nothing is left to do; else None.
 
     Raises:
@@ -69,13 +76,23 @@ class Run:
         self.share = share_of(recipe)
         if self.share.device and recipe.run.device == "auto" and images and _has_cuda():
             recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"device": self.share.device})})
-        self.recipe, self.progress = recipe, progress
+        self.storage = storage_of(recipe, self.share.name)
+        self.asked, self.progress = recipe, progress
+        self.recipe = recipe = into(recipe, self.storage)
         self.done: RunResult | None = None
         with ExitStack() as stack:
             stack.enter_context(terminable())
+            stack.enter_context(disk_errors(recipe.output_path))
+            if self.storage is not None:
+                stack.enter_context(self.storage.folder_of_its_own())
+                self.storage.pull()
             check_output(recipe)  # no lock is put into a stranger's folder
-            stack.enter_context(locked(recipe.output_path, self.share))
+            stack.enter_context(locked(recipe.output_path, self.share, self.storage))
+            if self.storage is not None:
+                self.storage.pull()  # what came between
             self._past = find_past(recipe, alone=self.share.is_whole)
+            self._log = stack.enter_context(RunLog(recipe.output_path if self.storage is None else None))
+            self._publisher = Publisher(self.asked, progress, self._log)
             self._open()
             self._stack = stack.pop_all()
 
@@ -85,7 +102,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     def _open(self) -> None:
         from changen_cli.sources.statement import read_statement
@@ -101,11 +118,14 @@ class Run:
             past.check_source(self.source)
             if past.nothing_left(recipe):
                 self.done = result_before(recipe, past)
+                with self._publisher.publishing(self.done, ""):
+                    check_complete(recipe, self.done, Ledger(past.records), "")
                 return
             progress.note(f"taking up {recipe.output_path}: {past.account.samples} samples are there")
             self._stock = dict(past.manifest.stock)
         if not self.share.is_whole:
             progress.note(f"{self.share} (by {self.share.said_by}): only the shards of this rank are made here")
+        self._publisher.check_token()
         progress.note(_roles(self.source, recipe, self.kinds))
 
     def _collect(self) -> tuple[list[Exemplar], list[Texture]]:
@@ -129,10 +149,14 @@ class Run:
                 a budget was used up, and what was made is kept.
             KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
         """
-        if self.done is not None:
-            return self.done
+        result = self.done or self._make()
+        if self.storage is not None:
+            result.output, result.preview = self.storage.address, None
+        return result
+
+    def _make(self) -> RunResult:
         # Device and model before anything slow: a typo should not cost a minute of reading.
-        with open_executor(self.recipe, images=self._images) as executor:
+        with open_executor(self.asked, images=self._images) as executor:
             job, manifest = self._begin(executor.facts())
             try:
                 stop = executor.make(job)
@@ -153,24 +177,39 @@ class Run:
             past.check_model(facts.model)
         library, textures = self._collect()
         manifest = self._promise(facts)
-        if past is None and not share.is_whole and not manifest.claim(recipe.output_path):
+        self._publisher.check(manifest)
+        if past is None and not share.is_whole and not self._claim(manifest):
             past = find_past(recipe, alone=False)  # another rank was first
         if past is not None:
             past.check_model(facts.model)
             past.carry_over(manifest)
             for line in past.notes:
                 self.progress.note(line)
-        dataset = Dataset(recipe, self.source.schema, manifest, past, alone=share.is_whole)
+        dataset = Dataset(recipe, self.source.schema, manifest, past, alone=share.is_whole, storage=self.storage)
         todo = Todo(past.records if past else (), recipe.variants)
-        job = Job(recipe, self.source, library, textures, dataset, todo, facts, self.progress, share, self._started)
-        self.progress.total(min(self.source.count_images(), recipe.limit or 2**62))
+        storage, started = self.storage, self._started
+        made_of = self.source, library, textures
+        job = Job(recipe, *made_of, dataset, todo, facts, self.progress, self._log, share, storage, started)
+        total = min(self.source.count_images(), recipe.limit or 2**62)
+        self.progress.total(total)
+        self._log.begin(manifest, todo.done, total, rank=share.rank)
         return job, manifest
+
+    def _claim(self, manifest: Manifest) -> bool:
+        """Promise the dataset unless another rank has."""
+        if not manifest.claim(self.recipe.output_path):
+            return False
+        if self.storage is None or self.storage.claim():
+            return True
+        (self.recipe.output_path / MANIFEST).unlink()
+        self.storage.pull()
+        return False
 
     def _break_off(self, dataset: Dataset, error: BaseException) -> None:
         """Close a dataset whose run cannot go on."""
         self.progress.stage("closing")
-        if isinstance(error, OSError):  # a full disk, say: nothing more can be written
-            with suppress(OSError):
+        if isinstance(error, (OSError, OutputError)):  # a full disk, say: nothing more can be written
+            with suppress(OSError, OutputError):
                 dataset.give_up()
             return
         told = isinstance(error, KeyboardInterrupt)
@@ -179,8 +218,10 @@ class Run:
     def _end_share(self, job: Job, manifest: Manifest, stop: str) -> RunResult:
         """Complete the dataset if the other ranks have made their shares."""
         recipe, share = self.recipe, self.share
+        if self.storage is not None:
+            self.storage.pull()  # what the others recorded
         if not stop and not unrecorded(self.source, recipe, read_shards(recipe.output_path)):
-            with closing(recipe.output_path, share) as mine:
+            with closing(recipe.output_path, share, self.storage) as mine:
                 past = find_past(recipe, alone=False)
                 if mine and past is not None and past.manifest.status != "complete":
                     past.carry_over(manifest)
@@ -194,11 +235,13 @@ class Run:
 
     def _end(self, job: Job, stop: str) -> RunResult:
         ledger, preview = job.dataset.close("interrupted" if stop else "complete")
+        job.todo.changed |= job.dataset.changed
         for line in job.todo.told():
             self.progress.note(line)
         result = result_of(self.recipe, ledger)
         result.preview, result.seconds = preview, time.perf_counter() - self._started
-        check_complete(self.recipe, result, ledger, stop)
+        with self._publisher.publishing(result, stop):
+            check_complete(self.recipe, result, ledger, stop)
         return result
 
     def _promise(self, facts: Facts) -> Manifest:
@@ -208,7 +251,7 @@ class Run:
         if damage:
             self.progress.note(f"damage: {damage['note']}")
         return new_manifest(
-            recipe,
+            self.asked,
             source={
                 "name": self._stated.name,
                 "license": list(recipe.source.license or self._stated.license),

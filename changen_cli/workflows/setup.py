@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from changen_cli.core.checksums import FILE_NAME as CHECKSUMS
-from changen_cli.core.errors import OutputError, UsageError
+from changen_cli.core.errors import OutputError, SceneError, UsageError
 from changen_cli.core.links import refuse_links
 from changen_cli.core.lock import FILE_NAME as LOCK
 from changen_cli.core.manifest import FILE_NAME, ModelRecord, read_manifest
@@ -20,6 +20,7 @@ from changen_cli.core.types import ClassSchema, Exemplar, Scene, Skip, Texture
 from changen_cli.synthesis.hub import BUNDLED, find_model
 from changen_cli.workflows.ahead import read_ahead
 from changen_cli.workflows.models import open_model
+from changen_cli.workflows.runlog import LOGS
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 # Enough roofs to choose from, and the same ones whatever the limit, the order of work, or the size of the folder.
 LIBRARY_SCENES = 24
 LIBRARY_EXEMPLARS_PER_SCENE = 40
-LOGS = ("run.log", "run.log.1", "run.log.2", "run.log.3")
 SAMPLE = BUNDLED.parent / "sample"
 
 
@@ -154,18 +154,40 @@ def build_stock(
     if not objects and not textures:
         return library, pieces
     images = {} if images is None else images
-    found = _stamped(source, images) if images else source
+    hashes: dict[str, str] = {}
+    found = _stamped(source, images) if images else _stamping(source, hashes)
     scenes = (item for item in found if isinstance(item, Scene) and item.mask is not None)
-    used = {}
+    used = set()
     for scene in read_ahead(islice(scenes, LIBRARY_SCENES), depth=2):
-        used[scene.source_path] = ""
+        used.add(scene.source_path)
         if objects:
             library += collect_exemplars(scene, source.schema, max_per_scene=LIBRARY_EXEMPLARS_PER_SCENE)
         if textures:
             pieces += collect_textures(scene, source.schema)
     if not images:
-        images |= _hashes(source, used)
+        images |= {path: digest for path, digest in hashes.items() if path in used}
     return library, best_textures(pieces)
+
+
+def _stamping(source: Source, hashes: dict[str, str]) -> Iterator[Scene | Skip]:
+    """The scenes of a source; notes the hash of every image that was read.
+
+    Raises:
+        SceneError: An image changed meanwhile: its pixels may be neither those of before nor those of now.
+    """
+    from changen_cli.sources.stamps import is_untouched, stamp
+
+    for candidate in source.candidates():
+        if isinstance(candidate, Skip) or candidate.problem:
+            continue
+        before = stamp(candidate)
+        for item in source.scenes_of([candidate]):
+            if isinstance(item, Scene) and not is_untouched(candidate, before):
+                raise SceneError(
+                    f"{candidate.path} or its label changed while it was read", "Run again once nobody writes there"
+                )
+            hashes[candidate.relative] = before.sha256
+            yield item
 
 
 def _hashes(source: Source, wanted: Collection[str]) -> dict[str, str]:
@@ -234,8 +256,19 @@ def clear_output(path: Path) -> None:
     if not path.is_dir():
         return
     remove_dataset(path)
+    for partial in path.glob(".partial-*"):
+        partial.unlink()
     # The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
-    for name in ("README.md", "classes.json", "preview.png", CHECKSUMS, *LOGS, FILE_NAME):
+    for name in (
+        "README.md",
+        "classes.json",
+        "preview.png",
+        "report.html",
+        "evaluation.json",
+        CHECKSUMS,
+        *LOGS,
+        FILE_NAME,
+    ):
         (path / name).unlink(missing_ok=True)
     if not any(path.iterdir()):
         path.rmdir()  # where a lock lies in it, whoever holds that removes both

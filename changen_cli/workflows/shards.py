@@ -71,7 +71,8 @@ class Todo:
 
     Attributes:
         made: Ids of the samples that are there, of images that are not complete.
-        changed: What happened to images after samples were made of them.
+        changed: What happened to images after something was made of them.
+        done: Images with which nothing is left to do.
     """
 
     def __init__(self, records: Iterable[ShardRecord] = (), variants: int = 1) -> None:
@@ -81,6 +82,7 @@ class Todo:
         with keeping_all():
             for record in records:
                 self._take(record, variants)
+        self.done = sum(complete for _, _, complete in self._known.values())
         self.made = {name for names in self._made.values() for name in names}
 
     def _take(self, record: ShardRecord, variants: int) -> None:
@@ -130,7 +132,7 @@ class Todo:
             paths = [path for path, how in self.changed.items() if how == what]
             if paths:
                 shown = ", ".join(paths[:3]) + (", …" if len(paths) > 3 else "")
-                yield f"{len(paths)} images {what} after samples were made of them: {shown}; the manifest lists them"
+                yield f"{len(paths)} images {what} after something was made of them: {shown}; the manifest lists them"
 
 
 def shard_items(source: Source, recipe: Recipe, todo: Todo) -> Iterator[Item]:
@@ -235,11 +237,16 @@ def task_items(task: Task, source: Source) -> Iterator[Item]:
 
 def _read(source: Source, candidate: Candidate, limit: int | None) -> Iterator[Item]:
     """Read an image; where it gives more scenes than wanted, it is not finished."""
-    from changen_cli.sources.stamps import look, stamp
+    from changen_cli.sources.stamps import is_untouched, look, stamp
 
-    yield Opened(candidate.relative, look(candidate) if candidate.problem else stamp(candidate))
+    before = look(candidate) if candidate.problem else stamp(candidate)
+    yield Opened(candidate.relative, before)
     used = 0
     for item in source.scenes_of([candidate]):
+        # All of an image is read before its first scene is there.
+        if not used and not is_untouched(candidate, before):
+            yield Skip(candidate.relative, "it or its label changed or vanished while it was read")
+            return  # not finished: the next run looks again
         yield item
         used += isinstance(item, Scene)
         if used == limit:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.files import atomic_path
-from changen_cli.core.recipe import Layout
+from changen_cli.core.recipe_sections import Layout
 from changen_cli.core.types import Skip
 from changen_cli.workflows.setup import choose_compute
 

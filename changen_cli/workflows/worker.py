@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from changen_cli.core.addresses import is_address
 from changen_cli.core.errors import UsageError
 from changen_cli.core.manifest import library_versions
 from changen_cli.core.recipe import Recipe
@@ -17,6 +20,7 @@ from changen_cli.workflows.making import ShardMaker
 from changen_cli.workflows.plans import open_labelled_source, plan_samples
 from changen_cli.workflows.progress import Silent
 from changen_cli.workflows.shards import Task, task_items
+from changen_cli.workflows.storage import Storage, into, storage_of
 
 if TYPE_CHECKING:
     from changen_cli.sources.masks import Meaning
@@ -108,8 +112,15 @@ class Worker:
 
     def make(self, task: Task, number: int) -> Made:
         """Make a shard and record it under a number nobody else uses."""
-        kit, recipe = self._kit, self._recipe
-        maker = ShardMaker(recipe, self._source.schema, iter([number]), part=f"{number:05d}")
+        recipe = self._recipe
+        # An own folder, not that of the run: both may be on one machine, and one of them may be killed.
+        storage = storage_of(recipe, f"{number:05d}-{os.getpid()}")
+        with storage.folder_of_its_own() if storage else nullcontext():
+            return self._make(task, number, into(recipe, storage), storage)
+
+    def _make(self, task: Task, number: int, recipe: Recipe, storage: Storage | None) -> Made:
+        kit = self._kit
+        maker = ShardMaker(recipe, self._source.schema, iter([number]), part=f"{number:05d}", storage=storage)
         told = _Told()
         items = task_items(task, self._source)
         work = plan_samples(items, self._source, recipe, kit.library, kit.textures, kit.facts.label_safe, task.made)
@@ -147,12 +158,14 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     def absolute(text: str | None) -> str | None:
         return str(Path(text).resolve()) if text and Path(text).exists() else text
 
+    path = recipe.output.path
+    output = path if is_address(path) else str(recipe.output_path.resolve())
     source = {name: absolute(getattr(recipe.source, name)) for name in ("input", "sam_model")}
     synthesis = {name: absolute(getattr(recipe.synthesis, name)) for name in ("model", "vae")}
     return recipe.model_copy(
         update={
             "source": recipe.source.model_copy(update=source),
             "synthesis": recipe.synthesis.model_copy(update=synthesis),
-            "output": recipe.output.model_copy(update={"path": str(recipe.output_path.resolve())}),
+            "output": recipe.output.model_copy(update={"path": output}),
         }
     )

@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from changen_cli.core.errors import ChangenError
@@ -45,9 +47,10 @@ def plan_in_processes(
         ChangenError: When a process died.
     """
     workers = recipe.run.workers or 1
-    # Not forked: there are threads already.
-    given = source.schema, recipe, library, textures, label_safe
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin, initargs=given)
+    context = get_context("spawn")  # not forked: there are threads already
+    leash, held = context.Pipe(duplex=False)
+    given = leash, source.schema, recipe, library, textures, label_safe
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=given)
 
     def tasks() -> Iterator[tuple[Scene, int, Future[Series] | None] | Item]:
         for item in items:
@@ -69,10 +72,6 @@ def plan_in_processes(
                 continue
             try:
                 series = None if future is None else future.result()
-            except BrokenProcessPool as error:
-                raise ChangenError(
-                    "a process that simulates died, for want of memory perhaps", "Use fewer --workers"
-                ) from error
             except ChangenError as error:
                 yield Skip(scene.source_path, str(error))
                 failed = scene.id
@@ -82,22 +81,32 @@ def plan_in_processes(
             used = scene.id
             if series is not None:
                 yield Plan(scene, variant, *series)
+    except BrokenProcessPool as error:
+        # Those left may wait to hand over a result that nobody takes, and the pool for them.
+        held.close()
+        raise ChangenError(
+            "a process that simulates died, for want of memory perhaps",
+            "Run the same command again to go on, with fewer --workers",
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+        held.close()
+        leash.close()
 
 
-def _begin(*given: Any) -> None:
+def _begin(leash: Connection, *given: Any) -> None:
     global _given
     _given = given
     # Both reach every process of a group; the first one ends the others, …
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # … and if it is killed they end by themselves.
-    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+    # … and if it is killed, or lets go of the leash, they end by themselves.
+    threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
 
 
-def _end_with(parent: Any) -> None:
-    parent.join()
+def _end_with(leash: Connection) -> None:
+    with suppress(EOFError, OSError):
+        leash.recv_bytes()
     os._exit(1)
 
 

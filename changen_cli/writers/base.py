@@ -223,8 +223,7 @@ def close_checksums(out: Path, samples: Iterable[tuple[str, str]], tables: Itera
     )
 
 
-# What a writer calls its files; anything else in a dataset folder is the user's.
-_OUR_FILES = (
+OUR_FILES = (
     re.compile(r"[^/]+/(images|masks|instances)/[^/]+_t\d+\.(png|tif)"),
     re.compile(r"[^/]+/changes/[^/]+_t\d+_t\d+\.(png|tif)"),
     re.compile(r"[^/]+/events/[^/]+\.jsonl"),
@@ -234,6 +233,7 @@ _OUR_FILES = (
     re.compile(r"shards/\d+\.jsonl?"),
     re.compile(r"shards/\.preview/.+\.png"),
 )
+"""What files of a dataset are called; anything else in its folder is the user's."""
 
 
 def remove_dataset(out: Path) -> None:
@@ -244,7 +244,7 @@ def remove_dataset(out: Path) -> None:
             if path.is_dir() and not path.is_symlink():
                 if not any(path.iterdir()):
                     path.rmdir()
-            elif any(pattern.fullmatch(path.relative_to(out).as_posix()) for pattern in _OUR_FILES):
+            elif any(pattern.fullmatch(path.relative_to(out).as_posix()) for pattern in OUR_FILES):
                 path.unlink()
         if not any(split.iterdir()):
             split.rmdir()

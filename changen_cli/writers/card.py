@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,24 @@ def render_card(facts: Mapping[str, Any]) -> str:
         _origin(facts),
     ]
     return f"---\n{front_matter(facts)}---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
+
+
+def replace_section(card: str, title: str, section: str) -> str:
+    """Write one section of a card anew and leave the rest as it is, whatever its owner wrote there.
+
+    Args:
+        card: The whole card.
+        title: Of the section, without dashes.
+        section: Its new text with the title; empty removes it. A new one goes before the files.
+    """
+    parts = re.split(r"^(?=## )", card, flags=re.MULTILINE)
+    kept = [part for part in parts if part.partition("\n")[0].strip() != f"## {title}"]
+    if section:
+        places = [number for number, part in enumerate(kept) if part.startswith("## Files\n")]
+        where = places[0] if places else len(kept)
+        kept[where - 1] = f"{kept[where - 1].rstrip()}\n\n"
+        kept.insert(where, f"{section}\n\n" if where < len(kept) else f"{section}\n")
+    return "".join(kept)
 
 
 def _has_images(facts: Mapping[str, Any]) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 AREA_EDGES_PX = (0, 64, 256, 1024, 4096, 16384)
 """Lower edges of the bins of event areas."""
 MAX_PAIRS = 40
+EVALUATION_TITLE = "Evaluation"
+"""Of the section that holds quality figures."""
 _BARS = "·▁▂▃▄▅▆▇█"
 
 KINDS = {
@@ -42,8 +44,9 @@ _COLUMNS = {
     "met": "per step: whether within 20 %",
     "notes": "per step: why not",
     "negative": "whether nothing was to change",
-    "unchanged": "how unchanged pixels were treated",
-    "acquisition": "per date: the simulated acquisition (blur_px, noise, gain, offset)",
+    "nuisance": "strength of the variation without change",
+    "rim_px": "pixels unknown because an image shows something displaced there",
+    "acquisition": "per date: what was drawn for its acquisition",
     "change_mask": "change mask from t1 to t2",
     "change_masks": "change masks of all steps",
     "image": "images of all dates",
@@ -124,7 +127,9 @@ def bars(counts: Sequence[int]) -> str:
 def evaluation_section(facts: Mapping[str, Any]) -> str:
     """Quality figures, where the dataset was evaluated."""
     figures: Mapping[str, Any] = facts.get("evaluation") or {}
-    return f"## Quality\n\n{table(('figure', 'value'), figures.items())}" if figures else ""
+    if not figures:
+        return ""
+    return f"## {EVALUATION_TITLE}\n\n{table(('figure', 'value'), figures.items())}"
 
 
 def classes_table(facts: Mapping[str, Any]) -> str:

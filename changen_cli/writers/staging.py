@@ -245,6 +245,12 @@ class Staging:
         self._size = sum((self.out / name).stat().st_size for name in self._unflushed)
 
 
+def shard_files(rows: Path) -> list[str]:
+    """The files of a shard's samples, by their path below the dataset folder, from its rows."""
+    with rows.open("rb") as file:
+        return [name for line in file for name in _entry(line, rows)[_DIGESTS]]
+
+
 def drop_all(out: Path) -> None:
     """Remove what no shard holds, of every process that ever wrote to a dataset; nobody may be writing to it."""
     parts = out / STAGING / PARTS

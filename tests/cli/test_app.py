@@ -60,7 +60,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
         "--proposals", "none", "--sam-model", "some/sam",
         "--max-skipped", "30%", "--source-license", "CC BY 4.0,odbl", "--events", "create,transition,damage", "--transitions", matrix, "--disaster", "fire", "--rebuild", "10%", "--rates", "create=2%", "--surfaces", "background", "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
         "--seed", 9, "-m", model_file, "--scheduler", "ddim", "--inference-steps", 3, "--start", "noise",
-        "--strength", 0.4, "--guidance-ratio", 0.5, "--extent", "full", "--unchanged", "exact", "--batch-size", 1,
+        "--strength", 0.4, "--guidance-ratio", 0.5, "--extent", "full", "--nuisance", "none", "--batch-size", 1,
         "--device", "cpu", "--dtype", "float32", "--threads", 1, "--format", "parquet", "--overwrite", "-q",
         "--shard-size", 3, "--max-failed", "5%", "--time-budget", "1h30m", "--disk-budget", "1.5GB",
     )  # fmt: skip
@@ -82,10 +82,10 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
         },
         "synthesis": {
             "model": str(model_file), "vae": None, "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,
-            "guidance_ratio": 0.5, "guidance_scale": 1.0, "extent": "full", "unchanged": "exact",
+            "guidance_ratio": 0.5, "guidance_scale": 1.0, "extent": "full", "nuisance": "none", "keep_date0": False,
         },
-        "output": {"path": str(out), "format": "parquet", "mode": "overwrite"},
-        "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1, "workers": 1,
+        "output": {"path": str(out), "format": "parquet", "mode": "overwrite", "push": None},
+        "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1, "workers": None, "executor": "local", "ray_address": None, "gpus_per_worker": None, "rank": None, "world_size": None,
             "shard_size": 3, "max_failed": 0.05, "time_budget": 5400.0, "disk_budget": 1_500_000_000,
         },
     }  # fmt: skip

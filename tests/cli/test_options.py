@@ -118,9 +118,11 @@ GIVEN: dict[str, Any] = {
     "events": "create, transition,damage", "transitions": "flood", "disaster": "fire", "rebuild": "10%", "steps": 3,
     "dates": "2018,2020-06,2021-03-04", "change_area": "3-5%", "rates": "create=2%", "surfaces": "background", "negatives": "10%",
     "variants": 2, "seed": 9, "model": "org/name", "vae": "org/vae", "scheduler": "ddim", "inference_steps": 3, "start": "noise",
-    "strength": 0.4, "guidance_ratio": 0.5, "guidance_scale": 2.0, "extent": "full", "unchanged": "exact", "batch_size": 1,
+    "strength": 0.4, "guidance_ratio": 0.5, "guidance_scale": 2.0, "extent": "full", "nuisance": "hard",
+    "keep_date0": True, "batch_size": 1,
     "device": "cpu", "dtype": "float32", "threads": 2, "workers": 3, "output": "there", "format": "parquet", "overwrite": True,
     "mode": "extend", "shard_size": 4, "max_failed": "5%", "time_budget": "2h30m", "disk_budget": "200GB",
+    "push": "org/name",
     "rank": 3, "world_size": 8, "executor": "ray", "ray_address": "10.0.0.1:6379", "gpus_per_worker": 0.5,
 }  # fmt: skip
 """A value of every option as the command line hands it on: not its default."""

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -66,7 +68,8 @@ def note(path, **changes) -> None:
     path.write_text(json.dumps(json.loads(text) | changes))
 
 
-def test_another_machines_is_respected_while_it_is_touched(tmp_path) -> None:
+def test_another_machines_is_respected_while_it_is_touched(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
     path = tmp_path / "out" / FILE_NAME
     note(path, host="elsewhere", pid=1)
     with pytest.raises(LockedError, match="process 1 on elsewhere"):
@@ -94,6 +97,48 @@ def test_a_later_process_of_the_same_number_is_not_the_holder(tmp_path) -> None:
     path = tmp_path / "out" / FILE_NAME
     note(path, ticks=1)
     assert read_holder(path.parent) is None, "this very process has that number, and began later"
+
+
+@pytest.mark.parametrize("jump_s", [-1e8, -200, 200, 1e8])
+def test_another_machines_is_respected_whatever_the_clocks_say(jump_s, tmp_path, monkeypatch) -> None:
+    """The clock of this machine jumps, or that of the other one is wrong."""
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    path = tmp_path / "out" / FILE_NAME
+    note(path, host="elsewhere", pid=1)
+    stop, now = threading.Event(), time.time() + jump_s
+
+    def touch() -> None:
+        while not stop.wait(0.05):
+            os.utime(path, ns=(0, round(now * 1e9) + time.monotonic_ns() % 10**9))
+
+    other = threading.Thread(target=touch)
+    other.start()
+    try:
+        with pytest.raises(LockedError, match="process 1 on elsewhere"):
+            OutputLock(path.parent)
+    finally:
+        stop.set()
+        other.join()
+    os.utime(path, (now, now))
+    with OutputLock(path.parent):
+        assert read_holder(path.parent).pid == os.getpid()
+
+
+def test_the_folder_may_be_removed_at_any_moment(tmp_path) -> None:
+    """The run before removes an output nothing came of."""
+    out, end = tmp_path / "out", time.monotonic() + 1
+
+    def disturb() -> None:
+        while time.monotonic() < end:
+            with suppress(OSError):
+                out.rmdir()
+
+    other = threading.Thread(target=disturb)
+    other.start()
+    while time.monotonic() < end:
+        with OutputLock(out):
+            pass
+    other.join()
 
 
 @pytest.mark.parametrize("content", ["", "half a", "[1]", '{"pid": 1}'])

@@ -27,7 +27,7 @@ def recipe(**sections: Any) -> Recipe:
         {"events": {"kinds": ("create", "remove", "transition")}},
         {"events": {"change_area": "2-9%"}},
         {"synthesis": {"strength": 0.31}},
-        {"synthesis": {"unchanged": "exact"}},
+        {"synthesis": {"nuisance": "none"}},
         {"output": {"format": "parquet"}},
     ],
 )
@@ -40,7 +40,7 @@ def test_fingerprint_follows_the_content(changed: dict[str, Any]) -> None:
     [
         {"source": {"input": "elsewhere"}},
         {"source": {"input": "in", "license": ("cc-by-4.0",)}},
-        {"output": {"path": "out", "mode": "overwrite"}},
+        {"output": {"path": "out", "mode": "overwrite", "push": "org/name"}},
         {"source": {"input": "in", "max_skipped": 0.5}},
         {"run": {"batch_size": 9, "device": "cpu", "threads": 2, "shard_size": 3, "time_budget": "2h"}},
         {"limit": 3},
@@ -66,6 +66,8 @@ def test_fingerprint_ignores_how_and_where(changed: dict[str, Any]) -> None:
         ({"events": {"dates": [str(year) for year in range(1900, 1966)]}}, "events.steps"),
         ({"source": {"input": "in", "bands": (1, 2)}}, "source.bands"),
         ({"source": {"input": "in", "bands": (0, 1, 2)}}, "source.bands"),
+        ({"output": {"push": "name"}}, "output.push"),
+        ({"output": {"push": "org/na--me"}}, "output.push"),
         ({"version": 2}, "version"),
         ({"seed": -1}, "seed"),
     ],

@@ -78,7 +78,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         values: dict[str, Any] = {
             "source": {"input": str(folder)} | classes,
             "events": events if "dates" in events else events | {"steps": steps},
-            "synthesis": {"strength": 0},
+            "synthesis": {"strength": 0, "nuisance": {"lean": 0.3} if name == "leaning" else "mild"},
             "output": {"path": str(root / name), **output},
             "seed": 5,
         }

@@ -47,7 +47,7 @@ def test_sound_whatever_happens_in_it(kind, tmp_path) -> None:
         given = {"input": str(source), "classes": ("background", "building", "road")}
     if kind == "exact variants":
         events, more = {"steps": 1, "negatives": 0.5}, {"variants": 4}
-    synthesis = {"strength": 0, "unchanged": "exact" if kind == "exact variants" else "reacquired"}
+    synthesis = {"strength": 0, "nuisance": "none" if kind == "exact variants" else "hard"}
     values = {"source": given, "events": events, "synthesis": synthesis, "output": {"path": str(tmp_path / "out")}}
     generate(build_recipe(values | more))
     assert list(check_master(tmp_path / "out")) == []
@@ -355,7 +355,7 @@ def test_scenes_of_one_class_may_look_alike(tmp_path) -> None:
     Image.fromarray(write_mask()).save(tmp_path / "in/masks/b.png")
     recipe = {
         "source": {"input": str(tmp_path / "in"), "classes": ("background", "building")},
-        "synthesis": {"strength": 0, "unchanged": "exact"},
+        "synthesis": {"strength": 0, "nuisance": "none"},
         "output": {"path": str(tmp_path / "out")},
     }
     generate(build_recipe(recipe))

@@ -219,7 +219,8 @@ def test_un_classified_buildings_of_xbd_stay_what_they_are(tmp_path, make_recipe
         content = read(path)
         content["features"]["xy"][0]["properties"]["subtype"] = "un-classified"
         path.write_text(json.dumps(content))
-    generate(make_recipe(xbd_tree, synthesis={"strength": 0}, output={"path": str(tmp_path / "out")}))
+    synthesis = {"strength": 0, "nuisance": "mild"}
+    generate(make_recipe(xbd_tree, synthesis=synthesis, output={"path": str(tmp_path / "out")}))
     export(tmp_path / "out", tmp_path / "export", layout="xbd", progress=Silent())
     assert list(FORMATS["xbd"].check(tmp_path / "export")) == []
     for sample in open_master(tmp_path / "out").samples():
@@ -227,6 +228,15 @@ def test_un_classified_buildings_of_xbd_stay_what_they_are(tmp_path, make_recipe
     for path in sorted((tmp_path / "export" / "train" / "labels").glob("*_pre_disaster.json")):
         label = read_label(path, (128, 128))
         assert (label.mask == 255).any() and label.notes["polygons"]["unclassified_after"] == 1
+
+
+def test_rims_of_images_that_moved_are_no_un_classified_buildings(made, tmp_path) -> None:
+    assert all((sample.mask_arrays == 255).any() for sample in open_master(made("leaning")).samples())
+    told = export(made("leaning"), tmp_path / "xbd", layout="xbd", progress=Silent())
+    assert any("rims" in note for note in told.notes)
+    assert list(FORMATS["xbd"].check(tmp_path / "xbd")) == []
+    found = [e["properties"] for label in labels(tmp_path / "xbd", "post") for e in label["features"]["xy"]]
+    assert found and not any(properties["uid"].startswith("unknown-") for properties in found)
 
 
 def test_pairs_and_splits(made, tmp_path) -> None:

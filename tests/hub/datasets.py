@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,18 @@ def make_sample(number: int, dates: int = 2, side: int = 64, *, geo: bool = Fals
 
 
 def write_dataset(
-    out: Path, count: int = 6, layout: Layout = "folder", *, licence: str = "CC BY 4.0", **settings: Any
+    out: Path,
+    count: int = 6,
+    layout: Layout = "folder",
+    *,
+    licence: str = "CC BY 4.0",
+    make: Callable[..., TimeSeries] = make_sample,
+    **settings: Any,
 ) -> Path:
-    """Write a dataset; see :func:`make_sample` for the settings."""
+    """Write a dataset of the samples ``make`` gives by number; see :func:`make_sample` for the settings."""
     writer = open_writer(layout, out, SCHEMA)
     for number in range(count):
-        writer.write(make_sample(number, **settings))
+        writer.write(make(number, **settings))
     write_classes(out, SCHEMA)
     writer.close()
     (out / "preview.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))

@@ -37,6 +37,14 @@ def test_jpeg_orientation_is_ignored(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.jpg").image.shape == (16, 48, 3)
 
 
+@pytest.mark.parametrize("name", ["zip:x", "https:", "s3:a!b", "vsizip", "a?b#c"])
+def test_a_folder_is_a_folder_whatever_it_is_called(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / name).mkdir()
+    save_tif(tmp_path / "a.tif", layers(10, 20, 30)).rename(tmp_path / name / "a.tif")
+    monkeypatch.chdir(tmp_path)
+    assert tuple(read_image(Path(name) / "a.tif").image[0, 0]) == (10, 20, 30)
+
+
 def test_grey_palette_and_bilevel_become_rgb(tmp_path: Path) -> None:
     grey = rgb()[:, :, 0]
     assert np.array_equal(read_image(save(tmp_path / "l.png", grey)).image, np.stack([grey] * 3, axis=2))

@@ -21,7 +21,7 @@ def content(out: Path) -> dict[str, Any]:
     """A dataset: every file but records and logs, and what the manifest says that is no time and no setting of the run."""
     files = {
         name: digest
-        for name, digest in tree(out, leave_out=("manifest.json", "run.log")).items()
+        for name, digest in tree(out, leave_out=("manifest.json",)).items()
         if not name.startswith("shards/")
     }
     return files | {key: manifest(out)[key] for key in TOLD}

@@ -24,7 +24,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in left_out and path.relative_to(folder).parts[0] not in (".lock", "shards")
+        if path.is_file()
+        and path.name not in left_out
+        and path.relative_to(folder).parts[0] not in (".lock", "run.log", "shards")
     }
 
 

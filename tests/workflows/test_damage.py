@@ -58,7 +58,7 @@ def check(out: Path) -> list[dict[str, object]]:
 def test_label_safe(xbd_tree, tmp_path, make_recipe, strength) -> None:
     given = {
         "events": {"kinds": ("damage",), "disaster": "fire", "steps": 3, "rebuild": 0.5},
-        "synthesis": {"unchanged": "exact", "strength": strength},
+        "synthesis": {"nuisance": "none", "strength": strength},
     }
     told, out = Notes(), tmp_path / "out"
     result = generate(make_recipe(xbd_tree, output={"path": str(out)}, **given), told)
@@ -101,7 +101,7 @@ def test_a_model_that_knows_the_states_draws_them(xbd_tree, tmp_path, make_recip
     recipe = make_recipe(
         xbd_tree,
         events={"kinds": ("damage",), "disaster": "earthquake", "steps": 2, "change_area": "8-10%"},
-        synthesis={"model": str(knowing_model), "unchanged": "exact", "start": start},
+        synthesis={"model": str(knowing_model), "nuisance": "none", "start": start},
         output={"path": str(out)},
     )
     generate(recipe, told)

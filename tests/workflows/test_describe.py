@@ -159,10 +159,10 @@ def test_licence_model_and_evaluation(pairs_tree, tmp_path, make_recipe) -> None
     text = render_card(facts)
     digest = manifest(out)["model"]["sha256"]
     assert f"`tiny.safetensors`, licence: CC0-1.0, SHA-256 `{digest}`" in text
-    assert "## Quality" not in text
+    assert "## Evaluation" not in text
     (out / "evaluation.json").write_text(json.dumps({"FID": 12.345678, "pairs": 40, "per_class": {"a": 1}}))
     text = render_card(describe(out))
-    assert "## Quality\n\n| figure | value |\n| --- | --- |\n| FID | 12.35 |\n| pairs | 40 |\n" in text
+    assert "## Evaluation\n\n| figure | value |\n| --- | --- |\n| FID | 12.35 |\n| pairs | 40 |\n" in text
     assert "per_class" not in text
     stated = describe(out, licence="odbl", repo_id="me/city", layout="parquet", splits={"train": 1, "val": 3})
     assert (stated["license"], stated["name"], stated["splits"]) == ("odbl", "city", {"train": 1, "val": 3})

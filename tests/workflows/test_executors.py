@@ -10,6 +10,7 @@ import pytest
 
 from changen_cli.core.errors import UsageError
 from changen_cli.core.manifest import library_versions
+from changen_cli.core.recipe import Recipe
 from changen_cli.workflows import executors
 from changen_cli.workflows.executors import Job
 from changen_cli.workflows.generate import generate
@@ -24,15 +25,21 @@ from .runs import Stop, change, content
 class Elsewhere(executors.Here):
     """Every shard is made by another worker, in no order; what goes to and fro could have gone over a network."""
 
+    def __init__(self, recipe: Recipe, images: bool) -> None:
+        super().__init__(recipe, images)
+        self._asked = recipe
+
     def make(self, job: Job) -> str:
         kit = pickle.dumps(Kit(job.library, job.textures, job.source.meaning_of_255, job.facts))
         tasks = list(plan_tasks(job.source, job.recipe, job.todo))
         random.Random(4).shuffle(tasks)
         for number, task in zip(count(job.dataset.next_number), tasks, strict=False):
             images = job.facts.compute is not None
-            worker = Worker(with_absolute_paths(job.recipe), images, library_versions())
+            worker = Worker(with_absolute_paths(self._asked), images, library_versions())
             worker.prepare(pickle.loads(kit))
             pickle.dumps(worker.make(pickle.loads(pickle.dumps(task)), number))
+        if job.storage is not None:
+            job.storage.pull()
         return ""
 
 

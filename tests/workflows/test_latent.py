@@ -43,7 +43,7 @@ def latent(published, tiny_autoencoder, make_recipe, tmp_path):
     vae = tiny_autoencoder()
 
     def make(folder: Path, name: str, **synthesis):
-        synthesis = {"model": str(published), "vae": str(vae), "unchanged": "exact"} | synthesis
+        synthesis = {"model": str(published), "vae": str(vae), "nuisance": "none"} | synthesis
         return make_recipe(folder, synthesis=synthesis, output={"path": str(tmp_path / name)})
 
     return make

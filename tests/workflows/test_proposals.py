@@ -19,7 +19,7 @@ from .conftest import load, manifest, rows, tree
 
 def test_regions_are_removed(photos, tmp_path, make_recipe) -> None:
     out = tmp_path / "out"
-    made = generate(make_recipe(photos, output={"path": str(out)}, synthesis={"unchanged": "exact"}))
+    made = generate(make_recipe(photos, output={"path": str(out)}, synthesis={"nuisance": "none"}))
     assert made.samples == 2
     assert set(made.statistics["events"]) == {"remove"}
     for row in rows(out):
@@ -38,7 +38,7 @@ def test_regions_are_removed(photos, tmp_path, make_recipe) -> None:
     assert "class-agnostic object proposals (graph segmentation), not ground truth" in card
     assert "object creation" not in card and "Labels are exact" not in card
     again = tmp_path / "again"
-    generate(make_recipe(photos, output={"path": str(again)}, synthesis={"unchanged": "exact"}))
+    generate(make_recipe(photos, output={"path": str(again)}, synthesis={"nuisance": "none"}))
     assert tree(out / "train") == tree(again / "train")
 
 
@@ -50,7 +50,7 @@ def test_creation_on_request(photos, tmp_path, make_recipe) -> None:
 def test_regions_swap_places_with_ground(photos, tmp_path, make_recipe) -> None:
     out = tmp_path / "out"
     events = {"kinds": ("remove", "swap"), "change_area": "12%"}
-    made = generate(make_recipe(photos, output={"path": str(out)}, events=events, synthesis={"unchanged": "exact"}))
+    made = generate(make_recipe(photos, output={"path": str(out)}, events=events, synthesis={"nuisance": "none"}))
     assert set(made.statistics["events"]) == {"remove", "swap"}
     for row in rows(out):
         before, after = load(out, row["t1_mask_file_name"]), load(out, row["t2_mask_file_name"])

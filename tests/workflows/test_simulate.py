@@ -19,7 +19,7 @@ from changen_cli.workflows.simulate import simulate_dataset
 from .conftest import load, manifest, rows, tree
 
 PAVING = {"rates": {"background": {"road": 0.1, "building": 0.1}}}
-ONLY_WITH_IMAGES = {"unchanged", "acquisition"}
+ONLY_WITH_IMAGES = {"nuisance"}
 
 
 def both(recipe, tmp_path: Path, **output) -> tuple[Path, Path]:
@@ -40,7 +40,7 @@ def both(recipe, tmp_path: Path, **output) -> tuple[Path, Path]:
 )
 def test_masks_are_those_of_generate(layout, events, request, tmp_path, make_recipe) -> None:
     source = request.getfixturevalue(layout)
-    recipe = make_recipe(source, events=events, synthesis={"strength": 0}, variants=2)
+    recipe = make_recipe(source, events=events, synthesis={"strength": 0, "nuisance": "none"}, variants=2)
     whole, masks = both(recipe, tmp_path)
     assert {path.name for path in masks.iterdir()} == {path.name for path in whole.iterdir()}
     assert {path.name for path in (masks / "train").iterdir()} == {
@@ -88,7 +88,9 @@ def test_loads_with_datasets(layout, pairs_tree, tmp_path, make_recipe) -> None:
     from datasets import Image, load_dataset
 
     whole, masks = both(
-        make_recipe(pairs_tree, events={"steps": 2}, synthesis={"strength": 0}), tmp_path, format=layout
+        make_recipe(pairs_tree, events={"steps": 2}, synthesis={"strength": 0, "nuisance": "mild"}),
+        tmp_path,
+        format=layout,
     )
     data, complete = (load_dataset(str(place), split="train").with_format("numpy") for place in (masks, whole))
     assert len(data) == len(complete) == 3

@@ -52,7 +52,7 @@ def test_land_cover_changes_without_any_building(country, tmp_path, make_recipe)
     given = {
         "source": {"input": str(country), "classes": NAMES},
         "events": {"kinds": ("transition",), "transitions": "flood", "steps": 2},
-        "synthesis": {"unchanged": "exact", "strength": 0.0},
+        "synthesis": {"nuisance": "none", "strength": 0.0},
     }
     told = Notes()
     out = tmp_path / "out"

@@ -11,7 +11,6 @@ from changen_cli.core.shards import ShardRecord, read_shards, record_path, remov
 from changen_cli.writers import open_writer
 from changen_cli.writers.staging import Staging
 
-ROW = {"image_name": "a", "split": "train", "dates": 2}
 FILES = {"train/images/a_t0.png": b"one", "train/events/a.jsonl": b"two"}
 
 
@@ -22,6 +21,10 @@ def there(out):
 def record(number, samples, rows):
     counts = {"samples": len(samples), "failed": 0, "skipped": 0}
     return ShardRecord(number=number, counts=counts, variants=1, images={}, samples=samples, rows=rows)
+
+
+def row(name: str, **more: int) -> dict[str, object]:
+    return {"image_name": name, "split": "train", "dates": 2, **more}
 
 
 class Killed(BaseException):
@@ -48,12 +51,12 @@ def test_a_kill_after_the_row_keeps_the_sample(tmp_path, monkeypatch, moved) -> 
 
     monkeypatch.setattr(staging, "_move", some)
     with pytest.raises(Killed):
-        staging.put("a", ROW, FILES, {"met": 1})
+        staging.put("a", row("a"), FILES, {"met": 1})
     assert len(there(tmp_path) & set(FILES)) == moved
     again = Staging(tmp_path)
     assert there(tmp_path) == {*FILES, ".staging/a.json"}
     assert (tmp_path / "train/images/a_t0.png").read_bytes() == b"one"
-    assert list(again.rows(None)) == [ROW] and list(again.notes()) == [{"met": 1}]
+    assert list(again.rows(None)) == [row("a")] and list(again.notes()) == [{"met": 1}]
     assert again.seal(0)[1] == 6, "bytes of the files, those of before the kill too"
 
 
@@ -61,7 +64,7 @@ def test_sealed_rows_survive_and_later_shards_win(tmp_path) -> None:
     staging = Staging(tmp_path)
     for number, ids in enumerate((["b", "a"], ["c", "a"])):
         for name in ids:
-            staging.put(name, ROW | {"image_name": name, "shard": number}, {f"{name}{number}": b"x"})
+            staging.put(name, row(name, shard=number), {f"{name}{number}": b"x"})
         sealed, size, digest = staging.seal(number)
         assert (sealed, size) == (sorted(ids), 2)
         assert [r.number for r in read_shards(tmp_path)] == list(range(number)), "nothing counts without a record"
@@ -69,8 +72,8 @@ def test_sealed_rows_survive_and_later_shards_win(tmp_path) -> None:
         staging.forget(sealed)
     assert not list((tmp_path / ".staging").glob("*.json"))
     again = Staging(tmp_path)
-    assert [(row["image_name"], row["shard"]) for row in again.rows(None)] == [("a", 1), ("b", 0), ("c", 1)]
-    assert [row["image_name"] for row in again.rows(["c", "b"])] == ["c", "b"]
+    assert [(made["image_name"], made["shard"]) for made in again.rows(None)] == [("a", 1), ("b", 0), ("c", 1)]
+    assert [made["image_name"] for made in again.rows(["c", "b"])] == ["c", "b"]
     assert len(dict(again.digests(None))) == 3
 
 
@@ -79,7 +82,7 @@ def test_a_shard_is_on_disk_before_its_lines_are(tmp_path, monkeypatch) -> None:
     flushed = []
     monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.readlink(f"/proc/self/fd/{fd}")))
     staging = Staging(tmp_path)
-    staging.put("a", ROW, FILES)
+    staging.put("a", row("a"), FILES)
     assert flushed == []
     again = Staging(tmp_path)  # a process that takes it up waits for them, too
     for number, current in enumerate((staging, again)):
@@ -93,7 +96,7 @@ def test_a_shard_is_on_disk_before_its_lines_are(tmp_path, monkeypatch) -> None:
 
 def test_a_damaged_shard_no_longer_counts(tmp_path) -> None:
     staging = Staging(tmp_path)
-    staging.put("a", ROW, {"a": b"x"})
+    staging.put("a", row("a"), {"a": b"x"})
     sealed, _, digest = staging.seal(3)
     record(3, sealed, digest).save(tmp_path)
     staging.forget(sealed)
