@@ -51,12 +51,13 @@ SETTLED_S = 3.0
 
 FIRST = "import sys; from runs import Path, time_first; time_first(*map(Path, sys.argv[1:]))"
 PEAK = """
-import resource, sys, time
+import re, sys, time
 from changen_cli.core.recipe import build_recipe
 from changen_cli.workflows.simulate import simulate_dataset
 folder, started = sys.argv[1], time.process_time()
 simulate_dataset(build_recipe({"source": {"input": folder}, "output": {"path": folder + "-out"}, "limit": 50}))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, f"{time.process_time() - started:.1f}")
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])  # getrusage counts the parent's, too
+print(peak // 1024, f"{time.process_time() - started:.1f}")
 """
 
 
@@ -133,8 +134,9 @@ class First(Silent):
 
 
 def finish_shards(folder: Path, out: Path, shards: int) -> None:
-    """Make the records of a run that has finished so many shards, after the pattern of its first sample."""
-    generate(recipe_of(folder, out, limit=1, run={"device": "cpu", "threads": 1, "shard_size": 1}))
+    """Make a sample of the one image there is, then more images, and after its pattern the records of their shards."""
+    generate(recipe_of(folder, out))
+    add_links(folder, 1, shards * PER_SHARD + 1)
     (record,), line = read_shards(out), rows_path(out, 0).read_text()
     ((path, image),), (sample,) = record.images.items(), record.samples
     name = Path(path).stem
@@ -156,7 +158,7 @@ def finish_shards(folder: Path, out: Path, shards: int) -> None:
             rows=hashlib.sha256(rows.encode()).hexdigest(),
         ).save(out)
     manifest = read_manifest(out)
-    manifest.status, manifest.recipe["limit"] = "interrupted", None
+    manifest.status = "interrupted"
     manifest.save(out)
 
 
@@ -167,7 +169,6 @@ def resume(shards: int, console: Console) -> None:
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory() as place:
         folder, out = write_tiles(Path(place) / "in", 1, 128), Path(place) / "out"
-        add_links(folder, 1, shards * PER_SHARD + 1)
         finish_shards(folder, out, shards)
         time.sleep(SETTLED_S)
         for name, target in (("new", Path(place) / "new"), (f"{shards} shards are there", out)):
@@ -223,12 +224,12 @@ def stages(recipe: Recipe, place: Path) -> dict[str, float]:
 
     plans = [plan(scene) for scene in scenes]
     pairs = [(plan, np.stack([plan.scene.image] * 2)) for plan in plans]
-    made = [drawing.finish_sample(*pair, recipe) for pair in pairs]
+    made = [drawing.finish_sample(*pair, recipe, source.schema) for pair in pairs]
     writer = FolderWriter(place, source.schema)
     found = {
         "read": cost_ms(lambda image: list(source.scenes_of([image])), images),
         "simulate": cost_ms(plan, scenes),
-        "finish (re-acquisition)": cost_ms(lambda pair: drawing.finish_sample(*pair, recipe), pairs),
+        "finish (re-acquisition)": cost_ms(lambda pair: drawing.finish_sample(*pair, recipe, source.schema), pairs),
         "encode": cost_ms(writer._encode, made),
     }
     found["write (hash, files, row)"] = max(0.0, cost_ms(writer.write, made) - found["encode"])
@@ -286,7 +287,7 @@ def memory(console: Console) -> None:
 def main() -> None:
     """Run what is asked for, else everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["resume", "loop", "memory"])
+    parser.add_argument("parts", nargs="*", help="resume, loop, memory; all where none is named")
     parser.add_argument("--shards", type=int, default=10_000)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--samples", type=int, default=200)
