@@ -106,7 +106,8 @@ class _Check:
                 yield Finding("classes.json", f"names {list(self._names)}, the manifest names others", AGAIN)
 
     def _rules(self) -> Rules:
-        events = self._manifest.recipe.get("events", {}) if self._manifest else {}
+        events = self._manifest.recipe.get("events") if self._manifest else None
+        events = events if isinstance(events, dict) else {}
         steps = events.get("steps")
         return Rules(
             self._names,

@@ -54,9 +54,9 @@ def test_the_tokens_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     "part", ["://", "token", "a-", "authorization ", "https://" + "a" * 999, "-", "Bearer ", "hf_A"]
 )
 def test_masking_takes_no_time(part: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     masked(part * (500_000 // len(part)))
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 5, "quadratic ones take minutes"
 
 
 @pytest.mark.parametrize("key", ["source.input", "output.path"])
