@@ -48,6 +48,8 @@ def generate(
     extent: options.Extent = None,
     nuisance: options.Nuisance = None,
     keep_date0: options.KeepDate0 = None,
+    gate: options.Gate = None,
+    retries: options.Retries = None,
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
@@ -102,6 +104,7 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
                 "skipped": len(made.skipped),
                 "failed": made.failed,
                 "failed_samples": len(made.failed_samples),
+                "rejected_samples": sum(made.rejected.values()),
                 "seconds": round(made.seconds, 1),
                 "nothing_to_do": made.nothing_to_do,
                 "pushed": made.pushed,
@@ -124,12 +127,23 @@ def tell(made: RunResult, *, quiet: bool, as_json: bool) -> None:
             f"{figures['changed_share_mean']:.1%} of the pixels change per step, "
             f"asked area met in {figures['steps_with_asked_area']} of {figures['steps']} steps"
         )
+        if made.rejected:
+            say(_rejected(made))
         if made.skipped:
             say(f"{len(made.skipped)} scenes skipped, {made.failed} of them broken; the manifest lists the reasons")
         say(f"Look at {made.preview or f'{made.output}/preview.png'}")
     if made.pushed and not quiet:
         say(f"On the Hub: {made.pushed}")
     result(str(made.output))
+
+
+def _rejected(made: RunResult) -> str:
+    """What the quality gate dropped, and what to do where that is much."""
+    from changen_cli.workflows.ledger import rejected_line
+
+    line = rejected_line(made.rejected, made.samples)
+    much = sum(made.rejected.values()) > 0.2 * (made.samples + sum(made.rejected.values()))
+    return f"{line}; look at {made.output}/rejected" + (", and at docs/gate.md: that is much" if much else "")
 
 
 def _estimate(recipe: Recipe, *, quiet: bool, as_json: bool) -> None:

@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from changen_cli.core.recipe import Recipe
 
-SOURCE, EVENTS, IMAGES, RUN, OUTPUT = "Source", "Events", "Images", "Run", "Output"
+SOURCE, EVENTS, IMAGES, GATE, RUN, OUTPUT = "Source", "Events", "Images", "Quality gate", "Run", "Output"
 
 KEYS = {
     "input": "source.input",
@@ -51,6 +51,8 @@ KEYS = {
     "extent": "synthesis.extent",
     "nuisance": "synthesis.nuisance",
     "keep_date0": "synthesis.keep_date0",
+    "gate": "gate.enabled",
+    "retries": "gate.retries",
     "batch_size": "run.batch_size",
     "device": "run.device",
     "dtype": "run.dtype",
@@ -282,6 +284,20 @@ Nuisance = Annotated[
 KeepDate0 = Annotated[
     bool | None,
     _option("--keep-date0", help="Leave date 0 as it came; detectors can then tell the dates apart.", panel=IMAGES),
+]
+
+Gate = Annotated[
+    bool | None,
+    _option(
+        "--gate/--no-gate",
+        help="Look at every sample that is drawn, and draw bad ones again; limits are keys of the recipe.",
+        panel=GATE,
+        default="on",
+    ),
+]
+Retries = Annotated[
+    int | None,
+    _option("--retries", help="How often a rejected sample is drawn again, by another seed.", panel=GATE, default="2"),
 ]
 
 BatchSize = Annotated[

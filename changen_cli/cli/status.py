@@ -57,6 +57,9 @@ def _rows(found: DatasetStatus) -> dict[str, str]:
         "samples": f"{found.samples} made, {found.failed_samples} failed",
         "skipped": f"{found.skipped} images or tiles; {found.failed_images} images are broken",
     }
+    if found.rejected:
+        counts = ", ".join(f"{reason} {count}" for reason, count in found.rejected.items())
+        rows["rejected"] = f"{sum(found.rejected.values())} samples by the quality gate: {counts}"
     if found.samples_per_minute is not None:
         digits = ".0f" if found.samples_per_minute >= 100 else ".3g"
         rows["rate"] = f"{found.samples_per_minute:{digits}} samples a minute"

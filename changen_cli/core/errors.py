@@ -48,6 +48,10 @@ class SceneError(ChangenError):
     """One scene cannot be read. The run records it as a skip and goes on."""
 
 
+class BrokenImageError(SceneError):
+    """What a model drew holds values that are no numbers."""
+
+
 class ModelError(ChangenError):
     """A model cannot be found, read or used."""
 

@@ -21,6 +21,7 @@ from changen_cli.core.archives import archive_stem
 from changen_cli.core.errors import UsageError
 from changen_cli.core.recipe_sections import (
     EventsSection,
+    GateSection,
     OutputSection,
     RunSection,
     Section,
@@ -36,6 +37,7 @@ class Recipe(Section):
     source: SourceSection
     events: EventsSection = EventsSection()
     synthesis: SynthesisSection = SynthesisSection()
+    gate: GateSection = GateSection()
     output: OutputSection = OutputSection()
     run: RunSection = RunSection()
     seed: int = Field(0, ge=0, description="seed of everything random")
@@ -96,9 +98,11 @@ def section_of(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def option_name(key: str) -> str:
-    """What the command line calls a key, without the dashes: its last part, but for three."""
+    """What the command line calls a key, without the dashes: its last part, but for four."""
     field = key.rpartition(".")[2]
-    return {"kinds": "events", "path": "output", "license": "source-license"}.get(field, field).replace("_", "-")
+    return {"kinds": "events", "path": "output", "license": "source-license", "enabled": "gate"}.get(
+        field, field
+    ).replace("_", "-")
 
 
 def nearest_key(key: str) -> str:

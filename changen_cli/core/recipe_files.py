@@ -110,7 +110,8 @@ def recipe_schema() -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     """The values of a recipe file, its paths made absolute; those of a manifest as they are."""
     if path.name == FILE_NAME or path.is_dir():
-        return read_manifest(path if path.is_dir() else path.parent).recipe
+        # Of a version that knew no gate: nobody looked.
+        return {"gate": {"enabled": False}} | read_manifest(path if path.is_dir() else path.parent).recipe
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds no recipe", "Begin with: source: {input: FOLDER}; or see changen recipe init")

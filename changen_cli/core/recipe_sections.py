@@ -20,6 +20,8 @@ from changen_cli.core.licences import check_identifier
 from changen_cli.core.quantities import Duration, Size
 from changen_cli.core.recipe_values import (
     Kinds,
+    Limit,
+    LimitShare,
     Matrix,
     Names,
     Nuisance,
@@ -230,6 +232,21 @@ class SynthesisSection(Section):
         if self.keep_date0 and self.nuisance == "none":
             raise UsageError("--keep-date0 has no effect without nuisance", "Leave out one of the two")
         return self
+
+
+class GateSection(Section):
+    """Which drawn samples are good enough; each limit may be none, which leaves that check out."""
+
+    enabled: bool = Field(True, description="look at every sample that is drawn, and draw bad ones again")
+    retries: int = Field(2, ge=0, le=20, description="how often a rejected sample is drawn again, with another seed")
+    tolerance: Share = Field(0.25, description="share of a step's changed area that may fail")
+    visible: Limit = Field(6.0, description="smallest mean difference in colour between two dates, in grey levels")
+    seam: Limit = Field(3.0, description="largest step in colour across a rim, over what is usual around it")
+    sharpness: Limit = Field(8.0, description="largest factor between fine detail drawn and that around it")
+    colour: Limit = Field(60.0, description="largest distance in hue from what is around it, in grey levels")
+    saturated: LimitShare = Field(0.5, description="largest share of an event that is white or black altogether")
+    agreement: LimitShare = Field(0.15, description="smallest probability of the class, over that on unchanged ground")
+    area: LimitShare = Field(0.9, description="largest deviation from the changed area asked for, as a share of it")
 
 
 class OutputSection(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -38,6 +39,29 @@ def parse_share_range(value: Any) -> Any:
     return (numbers[0] / unit, numbers[-1] / unit) if len(numbers) in (1, 2) else value
 
 
+def check_limit(value: Any) -> float | str:
+    """Return a positive number, or ``"none"``: no limit."""
+    if value == "none":
+        return "none"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError("a limit is a number, or none") from None
+    if not 0 < number < math.inf:
+        raise ValueError("a limit is above 0, or none")
+    return number
+
+
+def check_limit_share(value: Any) -> float | str:
+    """Return a share as ``20%`` or 0.2, or ``"none"``."""
+    if value == "none":
+        return "none"
+    share = parse_share(value)
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError("a share of 0-100%, or none")
+    return float(share)
+
+
 def check_repo_id(text: str) -> str:
     """Return a text that can be the id of a repository on the Hugging Face Hub."""
     named = re.fullmatch(r"\b[\w.-]+\b/\b[\w.-]{1,96}\b", text, re.ASCII)
@@ -71,6 +95,9 @@ def _or_text(kind: Any, read: Callable[[Any], Any]) -> BeforeValidator:
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Range = tuple[float, float]
 Share = Annotated[_Share, _or_text(_Share, parse_share)]
+# Not null: a key without a value has its default. One check for both: a union would name its parts in messages.
+Limit = Annotated[float | str, BeforeValidator(check_limit)]
+LimitShare = Annotated[float | str, BeforeValidator(check_limit_share)]
 ShareRange = Annotated[_Range, _or_text(_Range, parse_share_range)]
 Names = Annotated[tuple[str, ...], _or_text(tuple[str | int, ...], parse_list)]
 Numbers = Annotated[tuple[int, ...], _or_text(tuple[int, ...], parse_list)]

@@ -71,6 +71,7 @@ class ShardRecord(BaseModel):
         images: Images gone through, by path below the input folder.
         samples: Ids of the samples made.
         failed: Id → reason of the samples that could not be made.
+        rejected: Id → why each attempt at it was rejected, of the samples that were dropped; they are not made again.
         bytes: Size of the samples' files.
         rows: SHA-256 of the lines beside the record.
     """
@@ -83,6 +84,7 @@ class ShardRecord(BaseModel):
     images: dict[str, ImageRecord]
     samples: list[str]
     failed: dict[str, str] = Field(default_factory=dict)
+    rejected: dict[str, list[str]] = Field(default_factory=dict)
     bytes: int = 0
     rows: str = ""
 

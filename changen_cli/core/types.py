@@ -289,6 +289,7 @@ class ChangeEvent:
             ``"extended"`` or ``"torn"``.
         split_into: Ids of further objects it left when a part of it went; the largest keeps its own.
         merged_from: Ids of other objects that became one with it, and are none any more.
+        quality: Figures of how it was drawn, by name; empty where nobody measured.
     """
 
     object_id: str
@@ -305,6 +306,7 @@ class ChangeEvent:
     stage: str = ""
     split_into: tuple[str, ...] = ()
     merged_from: tuple[str, ...] = ()
+    quality: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from scipy import ndimage
 
 from changen_cli.core.damage import DAMAGE_STATES
-from changen_cli.core.errors import SceneError
+from changen_cli.core.errors import BrokenImageError
 from changen_cli.core.landcover import class_number
 from changen_cli.core.seeding import derive_rng, derive_seed
 from changen_cli.core.types import BoolArray, ChangeEvent, ClassSchema, Exemplar, Int32Array, Texture, UInt8Array
@@ -175,7 +175,7 @@ class Synthesiser:
             uint8 ``[H, W, 3]`` for every job.
 
         Raises:
-            SceneError: When the model gives NaN or infinity for one of them.
+            BrokenImageError: When the model gives NaN or infinity for one of them.
         """
         canvases, tasks = [], []
         for number, job in enumerate(jobs):
@@ -197,7 +197,7 @@ class Synthesiser:
             self._paste(canvases[task.job], jobs[task.job], task, patches[id(task)])
         for canvas, job in zip(canvases, jobs, strict=True):
             if not np.isfinite(canvas).all():
-                raise SceneError(f"{job.scene_id}: the model gives values that are no numbers")
+                raise BrokenImageError(f"{job.scene_id}: the model gives values that are no numbers")
         return [np.clip(np.rint(canvas), 0, 255).astype(np.uint8) for canvas in canvases]
 
     def measure(self, job: DateJob) -> tuple[int, list[int], float]:

@@ -98,8 +98,15 @@ class Dataset:
         writer = open_writer(self._recipe.output.format, self.output, self._schema)
         if not any(record.samples for record in records):
             writer.abandon()
-            self._clear()
-            return Ledger(records), None
+            ledger = Ledger(records)
+            if not ledger.rejected:
+                self._clear()
+                return ledger, None
+            # Pictures tell what is wrong, and records that the same need not be tried again.
+            manifest.status = "failed" if status == "complete" else status
+            ledger.complete(manifest)
+            self._save()
+            return ledger, None
         # First of all: whoever is told to end may be given little time.
         manifest.status = "failed" if status == "complete" else status
         ledger = Ledger(records)

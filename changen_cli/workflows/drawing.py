@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from changen_cli.core.errors import BrokenImageError
 from changen_cli.core.manifest import ModelRecord
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import ClassSchema, Exemplar, Texture, TimeSeries, UInt8Array
 from changen_cli.workflows.acquisitions import acquire_sample, unchanged_note
+from changen_cli.workflows.gate import AREA, BROKEN, Gate, as_asked, open_gate
 from changen_cli.workflows.loop import Draw
-from changen_cli.workflows.making import Finish
-from changen_cli.workflows.plans import Plan, as_sample
+from changen_cli.workflows.making import Finish, Outcome
+from changen_cli.workflows.plans import Plan, as_sample, attempt_seed, known_objects, simulate
 from changen_cli.workflows.progress import Progress
+from changen_cli.workflows.rejects import Reject, reject
 from changen_cli.workflows.setup import Compute, choose_compute, load_pipeline, synthesis_settings
 
 if TYPE_CHECKING:
@@ -68,7 +71,11 @@ def open_drawing(recipe: Recipe, *, images: bool) -> Drawing:
 
 
 def _masks(plans: list[Plan], recipe: Recipe) -> list[Finish]:
-    return [partial(as_sample, plan, recipe) for plan in plans]
+    return [partial(_without_images, plan, recipe) for plan in plans]
+
+
+def _without_images(plan: Plan, recipe: Recipe) -> Outcome:
+    return Outcome(as_sample(plan, recipe))
 
 
 def _images(recipe: Recipe) -> Drawing:
@@ -81,14 +88,25 @@ def _images(recipe: Recipe) -> Drawing:
         synthesiser = Synthesiser(pipeline, synthesis_settings(recipe), schema, library, textures)
 
         def draw(plans: list[Plan]) -> list[Finish]:
-            images = synthesise_batch(plans, synthesiser, recipe, progress)
+            stacks = synthesise_batch(plans, synthesiser, recipe, progress)
             return [
-                partial(finish_sample, plan, stack, recipe, schema) for plan, stack in zip(plans, images, strict=True)
+                partial(finish_drawn, plan, stack, recipe, schema) for plan, stack in zip(plans, stacks, strict=True)
             ]
 
-        return draw
+        if not recipe.gate.enabled:
+            return draw
+        gate = open_gate(recipe, schema, compute.device)
 
-    return Drawing(Facts(model, unchanged_note(recipe), compute, label_safe=not knows_damage(pipeline)), fit)
+        def again(plan: Plan, reason: str) -> Plan:
+            known = known_objects(plan.scene, schema, recipe, library)
+            rejected = (*plan.rejected, reason)
+            return simulate(plan.scene, schema, recipe, plan.variant, known, textures, facts.label_safe, rejected)
+
+        images = partial(synthesise_each, synthesiser=synthesiser, recipe=recipe, progress=progress)
+        return partial(draw_gated, images=images, gate=gate, again=again, recipe=recipe, schema=schema)
+
+    facts = Facts(model, unchanged_note(recipe), compute, label_safe=not knows_damage(pipeline))
+    return Drawing(facts, fit)
 
 
 def synthesise_batch(
@@ -107,7 +125,7 @@ def synthesise_batch(
                 instances=plan.series.instances[time_index : time_index + 2],
                 events=[event for event in plan.series.events if event.time_index == time_index],
                 scene_id=plan.scene.id,
-                seed=recipe.seed,
+                seed=attempt_seed(recipe, plan.scene, plan.variant, plan.attempt),
                 names=(plan.scene.id, plan.variant, time_index + 1),
             )
             for plan, dates in zip(plans, images, strict=True)
@@ -117,7 +135,81 @@ def synthesise_batch(
     return [np.stack(dates) for dates in images]
 
 
-def finish_sample(plan: Plan, images: UInt8Array, recipe: Recipe, schema: ClassSchema) -> TimeSeries:
-    """Let the dates differ as acquisitions do, and assemble the sample."""
-    images, series, info = acquire_sample(plan, images, recipe, schema)
-    return as_sample(replace(plan, series=series), recipe, images, info)
+def synthesise_each(
+    plans: list[Plan], synthesiser: Synthesiser, recipe: Recipe, progress: Progress
+) -> list[UInt8Array | None]:
+    """Draw a batch as :func:`synthesise_batch` does; None for samples of which the model makes no image."""
+    try:
+        return [*synthesise_batch(plans, synthesiser, recipe, progress)]
+    except BrokenImageError:
+        if len(plans) == 1:
+            return [None]
+    return [image for plan in plans for image in synthesise_each([plan], synthesiser, recipe, progress)]
+
+
+def draw_gated(
+    plans: list[Plan],
+    images: Callable[[list[Plan]], list[UInt8Array | None]],
+    gate: Gate,
+    again: Callable[[Plan, str], Plan],
+    recipe: Recipe,
+    schema: ClassSchema,
+) -> list[Finish]:
+    """Draw a batch, look at it, and draw what is rejected again, until it is kept or there are no attempts left.
+
+    What becomes of a sample depends on nothing but its plan, whatever else is in the batch.
+
+    Args:
+        plans: First attempts.
+        images: Draws a batch.
+        gate: Judges.
+        again: Makes the next attempt at a rejected sample.
+        recipe: How often.
+        schema: Classes of the masks.
+    """
+    rejects: list[tuple[Reject, ...]] = [() for _ in plans]
+    finished: dict[int, Finish] = {}
+    left = dict(enumerate(plans))
+    while left:
+        drawn = {place: plan for place, plan in left.items() if plan.settled or as_asked(plan, recipe)}
+        stacks = dict(zip(drawn, images([*drawn.values()]), strict=True)) if drawn else {}
+        following: dict[int, Plan] = {}
+        for place, plan in left.items():
+            stack = stacks.get(place)
+            verdict = None if stack is None else gate.judge(plan, stack)
+            if verdict is not None and stack is not None and (plan.settled or not verdict.reason):
+                kept = replace(plan, series=verdict.series)
+                finished[place] = partial(
+                    finish_drawn, kept, stack, recipe, schema, verdict.info, rejected=rejects[place]
+                )
+                continue
+            if plan.settled:
+                raise BrokenImageError(f"{plan.id}: the model gives values that are no numbers")
+            reason = verdict.reason if verdict is not None else BROKEN if place in drawn else AREA
+            rejects[place] += (reject(plan, reason, stack, verdict),)
+            if plan.attempt < recipe.gate.retries:
+                following[place] = again(plan, reason)
+            else:
+                finished[place] = partial(Outcome, None, rejects[place])
+        left = following
+    return [finished[place] for place in range(len(plans))]
+
+
+def finish_drawn(
+    plan: Plan,
+    images: UInt8Array,
+    recipe: Recipe,
+    schema: ClassSchema,
+    info: Mapping[str, Any] | None = None,
+    rejected: tuple[Reject, ...] = (),
+) -> Outcome:
+    """What comes of a sample that was drawn and is kept."""
+    return Outcome(finish_sample(plan, images, recipe, schema, info), rejected)
+
+
+def finish_sample(
+    plan: Plan, images: UInt8Array, recipe: Recipe, schema: ClassSchema, info: Mapping[str, Any] | None = None
+) -> TimeSeries:
+    """Let the dates differ as acquisitions do, and assemble the sample; ``info`` are further columns for its row."""
+    images, series, acquired = acquire_sample(plan, images, recipe, schema)
+    return as_sample(replace(plan, series=series), recipe, images, {**(info or {}), **acquired})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import fsum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,8 @@ from changen_cli.core.types import Scene, Skip, TimeSeries
 
 if TYPE_CHECKING:
     from changen_cli.sources.folder import Source
+
+REJECTED = "rejected by the quality gate"
 
 
 def labels_note(recipe: Recipe, source: Source) -> str:
@@ -83,15 +85,18 @@ def reading_notes(scene: Scene) -> list[str]:
 
 def sample_note(sample: TimeSeries) -> dict[str, Any]:
     """What the statistics need of a sample; it is kept with its row."""
+    # Attempts that were rejected before this one; samples of runs without a gate have no such key.
+    attempts = {"attempts": [*filter(None, str(sample.info.get("rejected", "")).split(", "))]}
+    attempts = attempts if attempts["attempts"] else {}
     if sample.info.get("negative"):
-        return {"negative": True}
+        return {"negative": True, **attempts}
     damage: dict[tuple[int, int], list[int]] = {}
     for event in (event for event in sample.events if event.kind == "damage"):
         sums_px = damage.setdefault((event.from_class, event.to_class), [0, 0])
         sums_px[0] += 1
         sums_px[1] += event.area_px
     pairs = [pair for report in sample.reports for pair in report.transitions]
-    return {
+    return attempts | {
         "events": dict(sorted(Counter(event.kind for event in sample.events).items())),
         "reached": [float(report.reached) for report in sample.reports],
         "met": sum(bool(report.met) for report in sample.reports),
@@ -100,6 +105,24 @@ def sample_note(sample: TimeSeries) -> dict[str, Any]:
             [int(pair.from_class), int(pair.to_class), float(pair.asked_px), int(pair.reached_px)] for pair in pairs
         ],
     }
+
+
+def count_reasons(rejected: Iterable[Sequence[str]]) -> dict[str, int]:
+    """Reason → dropped samples, by what was found last; most frequent first."""
+    counts = Counter(reasons[-1] for reasons in rejected if reasons)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def rejected_line(counts: Mapping[str, int], samples: int) -> str:
+    """Dropped samples in one line, ``rejected 3 of 120: seam 2, invisible 1``; empty where there are none.
+
+    Args:
+        counts: How many, by reason.
+        samples: Samples made.
+    """
+    total = sum(counts.values())
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    return f"rejected {total} of {samples + total}: {reasons}" if counts else ""
 
 
 class Account(NamedTuple):
@@ -141,6 +164,7 @@ class Ledger:
     Attributes:
         samples: Samples made.
         failed: Id → reason of the samples that could not be made.
+        rejected: Id → why each attempt was rejected, of the samples that were dropped.
         complete_images: Source images with which nothing is left to do.
         bytes: Size of the samples' files.
     """
@@ -149,6 +173,7 @@ class Ledger:
         self._scenes: dict[str, dict[str, Any]] = {}
         self._skips: dict[str, list[Skip]] = {}
         self._failed: dict[str, str] = {}
+        rejected: dict[str, list[str]] = {}
         made: set[str] = set()
         self.bytes = 0
         complete: dict[str, bool] = {}
@@ -156,6 +181,7 @@ class Ledger:
             made.update(record.samples)
             self.bytes += record.bytes
             self._failed |= record.failed
+            rejected |= record.rejected
             for path, image in record.images.items():
                 complete[path] = image.complete
                 for scene in image.scenes:
@@ -163,6 +189,7 @@ class Ledger:
                 self._skips[path] = [Skip(path, skip.reason, skip.failed) for skip in image.skipped]
         self.samples, self.complete_images = len(made), sum(complete.values())
         self.failed = {name: reason for name, reason in sorted(self._failed.items()) if name not in made}
+        self.rejected = {name: reasons for name, reasons in sorted(rejected.items()) if name not in made}
         self._notes = _Sums(notes)
 
     @property
@@ -187,7 +214,9 @@ class Ledger:
 
     def statistics(self) -> dict[str, Any]:
         """Figures over all samples in which something was to change."""
-        figures = self._notes.figures()
+        figures = self._notes.figures(reason for reasons in self.rejected.values() for reason in reasons)
+        if self.rejected:
+            figures["rejected"] = count_reasons(self.rejected.values())
         residuals_m = [rms for scene in self.scenes if (rms := _residual_m(scene)) is not None]
         if residuals_m:
             figures["georeference_fitted"] = {
@@ -204,7 +233,8 @@ class Ledger:
             "skipped": len(self.skipped),
             "failed": self.failed_images,
         }
-        return counts | ({"failed_samples": len(self.failed)} if self.failed else {})
+        counts |= {"failed_samples": len(self.failed)} if self.failed else {}
+        return counts | ({"rejected_samples": len(self.rejected)} if self.rejected else {})
 
     def complete(self, manifest: Manifest) -> None:
         """Fill the manifest."""
@@ -212,6 +242,10 @@ class Ledger:
         manifest.scenes = self.scenes
         manifest.skipped = [{"path": s.path, "reason": s.reason, "failed": s.failed} for s in self.skipped]
         manifest.skipped += [{"sample": name, "reason": reason, "failed": True} for name, reason in self.failed.items()]
+        manifest.skipped += [
+            {"sample": name, "reason": f"{REJECTED}: {', '.join(reasons)}", "failed": False}
+            for name, reasons in self.rejected.items()
+        ]
         manifest.statistics = self.statistics()
 
 
@@ -232,6 +266,7 @@ class _Sums:
         self._negatives = self._met = 0
         self._transitions: dict[tuple[int, int], tuple[list[float], list[int]]] = {}
         self._damage: dict[tuple[int, int], list[int]] = {}
+        self._attempts: Counter[str] = Counter()
         for note in notes:
             try:
                 self._add(note)
@@ -240,6 +275,7 @@ class _Sums:
                 raise OutputError(text, "Make the dataset again: --mode overwrite") from None
 
     def _add(self, note: dict[str, Any]) -> None:
+        self._attempts.update(note.get("attempts", ()))
         if note.get("negative"):
             self._negatives += 1
             return
@@ -255,7 +291,12 @@ class _Sums:
             asked_px.append(asked)
             reached_px.append(reached)
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self, dropped: Iterable[str] = ()) -> dict[str, Any]:
+        """The sums.
+
+        Args:
+            dropped: Why attempts at samples were rejected of which nothing came.
+        """
         steps = len(self._shares)
         figures: dict[str, Any] = {
             "events": dict(sorted(self._events.items())),
@@ -265,6 +306,9 @@ class _Sums:
             # fsum rounds once, at the end: the order of the samples is not in the result.
             "changed_share_mean": round(fsum(self._shares) / steps, 5) if steps else 0.0,
         }
+        attempts = self._attempts + Counter(dropped)
+        if attempts:
+            figures["rejected_attempts"] = dict(sorted(attempts.items()))
         if self._transitions:
             figures["transitions_px"] = [
                 {"from_class": a, "to_class": b, "asked": round(fsum(asked)), "reached": sum(reached)}

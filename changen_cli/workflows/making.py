@@ -12,10 +12,25 @@ from changen_cli.core.shards import FOLDER, ImageRecord, ShardRecord, SkipRecord
 from changen_cli.core.types import ClassSchema, Skip, TimeSeries
 from changen_cli.workflows.ledger import reading_notes, sample_note, scene_record
 from changen_cli.workflows.plans import Plan, Used
+from changen_cli.workflows.rejects import Reject, keep_pictures
 from changen_cli.workflows.shards import Finished, Opened
 from changen_cli.workflows.storage import Storage
 
-Finish = Callable[[], TimeSeries]
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What comes of a sample.
+
+    Attributes:
+        sample: The sample; None where every attempt was rejected.
+        rejected: Attempts before it that were.
+    """
+
+    sample: TimeSeries | None
+    rejected: tuple[Reject, ...] = ()
+
+
+Finish = Callable[[], Outcome]
 """What is left to do for a sample once it is drawn; called on the writing thread."""
 
 logger = logging.getLogger(__name__)
@@ -38,10 +53,12 @@ class Shard:
     Attributes:
         images: What was gone through so far.
         failed: Sample id → its image, and why it could not be made.
+        rejected: Sample id → why each attempt at it was rejected.
     """
 
     images: dict[str, ImageRecord] = field(default_factory=dict)
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    rejected: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, item: Used | Skip | Opened | Finished) -> None:
         """Note what reading came upon."""
@@ -121,11 +138,16 @@ class ShardMaker:
     def write(self, plan: Plan, finish: Finish, shard: Shard) -> None:
         """Finish a sample and write it; one that cannot be finished is noted in its shard."""
         try:
-            sample = finish()
+            outcome = finish()
         except Exception as error:
             if not is_the_samples(error):
                 raise
             self.fail(plan, error, shard)
+            return
+        keep_pictures(self.output, plan.id, outcome.rejected)
+        sample = outcome.sample
+        if sample is None:
+            shard.rejected[plan.id] = [attempt.reason for attempt in outcome.rejected]
             return
         self._sheet.add(sample)
         self._writer.write(sample, sample_note(sample))
@@ -143,17 +165,24 @@ class ShardMaker:
         if not shard.images:
             return None
         for path, _ in shard.failed.values():
-            shard.images[path].complete = False
+            if path in shard.images:  # of a shard that was cut off only images with samples are left
+                shard.images[path].complete = False
         number = next(self._numbers)
         samples, size, rows = staging.seal(number)
         skipped = sum(len(image.skipped) for image in shard.images.values())
         record = ShardRecord(
             number=number,
-            counts={"samples": len(samples), "failed": len(shard.failed), "skipped": skipped},
+            counts={
+                "samples": len(samples),
+                "failed": len(shard.failed),
+                **({"rejected": len(shard.rejected)} if shard.rejected else {}),
+                "skipped": skipped,
+            },
             variants=self._recipe.variants,
             images=shard.images,
             samples=samples,
             failed={name: reason for name, (_, reason) in shard.failed.items()},
+            rejected=dict(sorted(shard.rejected.items())),
             bytes=size,
             rows=rows,
         )
@@ -168,7 +197,7 @@ class ShardMaker:
     def seal_unfinished(self) -> None:
         """Record the samples of a shard that was cut off; its images are opened again by the next run."""
         shard, made = self.next_shard(), self._writer.staging.parked()
-        scenes = {name.rpartition("_v")[0] for name in made}
+        scenes = {name.rpartition("_v")[0] for name in (*made, *shard.rejected)}
         for image in shard.images.values():
             image.complete = False
             image.scenes = [scene for scene in image.scenes if scene["id"] in scenes]

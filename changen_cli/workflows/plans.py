@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from changen_cli.core.errors import ChangenError, UsageError
 from changen_cli.core.recipe import Recipe
-from changen_cli.core.seeding import derive_rng
+from changen_cli.core.seeding import derive_rng, derive_seed
 from changen_cli.core.types import (
     BoolArray,
     ClassSchema,
@@ -33,12 +33,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A sample whose masks exist and whose images do not yet."""
+    """A sample whose masks exist and whose images do not yet.
+
+    Attributes:
+        scene: Date 0.
+        variant: The k-th sample of the scene.
+        series: Its masks and events.
+        negative: Whether nothing was to change.
+        rejected: Why the attempts before this one were rejected.
+        settled: It is kept whatever anybody finds: it was before.
+    """
 
     scene: Scene
     variant: int
     series: MaskSeries
     negative: bool
+    rejected: tuple[str, ...] = ()
+    settled: bool = False
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt at the sample this is, from 0."""
+        return len(self.rejected)
 
     @property
     def id(self) -> str:
@@ -197,8 +213,9 @@ def simulate(
     library: list[Exemplar],
     textures: Sequence[Texture] = (),
     label_safe: bool = False,
+    rejected: tuple[str, ...] = (),
 ) -> Plan:
-    """Simulate the masks of one sample; draws depend on (seed, scene id, variant, date) only.
+    """Simulate the masks of one sample; draws depend on (seed, scene id, variant, attempt, date) only.
 
     Args:
         scene: Date 0.
@@ -208,6 +225,7 @@ def simulate(
         library: Exemplars to create objects from.
         textures: Pieces of other scenes.
         label_safe: Of the states of damage only destroyed can be drawn.
+        rejected: Why the attempts before this one were rejected; how many there were decides the draws.
     """
     from changen_cli.events import EventRules, simulate_series
 
@@ -223,17 +241,24 @@ def simulate(
         demography=demography(recipe),
         surfaces=surfaces(recipe, schema),
     )
+    seed = attempt_seed(recipe, scene, variant, len(rejected))
+    # Not drawn again: else rejected samples would become such in which nothing changes, and pass.
     negative = bool(derive_rng(recipe.seed, scene.id, variant, "negative").random() < events.negatives)
     series = simulate_series(
         scene,
         rules,
         steps=events.steps,
         library=library,
-        rng_for_step=lambda step: derive_rng(recipe.seed, scene.id, variant, step, "events"),
+        rng_for_step=lambda step: derive_rng(seed, scene.id, variant, step, "events"),
         negative=negative,
         avoid=_avoided(scene, schema),
     )
-    return Plan(scene, variant, series, negative)
+    return Plan(scene, variant, series, negative, rejected)
+
+
+def attempt_seed(recipe: Recipe, scene: Scene, variant: int, attempt: int) -> int:
+    """The seed of events and images of an attempt at a sample; that of the recipe for the first."""
+    return derive_seed(recipe.seed, scene.id, variant, "attempt", attempt) if attempt else recipe.seed
 
 
 @lru_cache(maxsize=1)

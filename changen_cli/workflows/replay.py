@@ -46,6 +46,7 @@ class Origin:
         image: The source image, below the input folder.
         sha256: Hash of the image with its label.
         digests: SHA-256 of the sample's files as they were written, by path below the dataset.
+        rejected: Why the attempts before the one that was kept were rejected.
     """
 
     sample: str
@@ -54,6 +55,7 @@ class Origin:
     image: str
     sha256: str
     digests: dict[str, str]
+    rejected: tuple[str, ...] = ()
 
 
 @dataclass
@@ -148,12 +150,12 @@ def find_origin(out: Path, sample: str) -> Origin:
         UsageError: There is no such sample.
         OutputError: The dataset has no records, or they do not fit together.
     """
-    found, failed = None, ""
+    found, failed, rejected = None, "", list[str]()
     names: list[str] = []
     for record in read_shards(out):
         if sample in record.samples:
             found = record  # of two shards the later one counts
-        failed = record.failed.get(sample, failed)
+        failed, rejected = record.failed.get(sample, failed), record.rejected.get(sample, rejected)
         names += islice(record.samples, max(0, _COMPARED_NAMES - len(names)))
     if found is None:
         if not names:
@@ -162,6 +164,8 @@ def find_origin(out: Path, sample: str) -> Origin:
                 "they were left behind when it was copied",
                 "Make it again to have them",
             )
+        if rejected:
+            raise UsageError(f"{sample} was rejected by the quality gate: {', '.join(rejected)}")
         if failed:
             raise UsageError(f"{sample} could not be made: {failed}")
         near = ", ".join(get_close_matches(sample, names, n=3) or names[:3])
@@ -174,7 +178,8 @@ def find_origin(out: Path, sample: str) -> Origin:
         )
     (name, image), *_ = images.items()
     row = _line(rows_path(out, found.number), found.samples.index(sample))
-    return Origin(sample, scene, int(variant), name, image.sha256, row.get("_sha256", {}))
+    attempts = tuple(filter(None, str(row.get("rejected") or "").split(", ")))
+    return Origin(sample, scene, int(variant), name, image.sha256, row.get("_sha256", {}), attempts)
 
 
 def _line(path: Path, number: int) -> dict[str, Any]:
@@ -201,10 +206,14 @@ def _make(
     library, textures = gather(recipe, source, dict(manifest.stock))
     scene = _scene(source, origin)
     known = known_objects(scene, source.schema, recipe, library)
-    plan = simulate(scene, source.schema, recipe, origin.variant, known, textures, drawing.facts.label_safe)
+    safe = drawing.facts.label_safe
+    plan = simulate(scene, source.schema, recipe, origin.variant, known, textures, safe, origin.rejected)
     draw = drawing.fit(source.schema, library, textures, progress)
-    (finish,) = draw([replace(plan, series=_cut_series(plan.series, steps))])
-    return finish(), drawing.facts.compute
+    # Whatever the gate finds now: on another machine a figure near its limit may fall on the other side.
+    (finish,) = draw([replace(plan, series=_cut_series(plan.series, steps), settled=True)])
+    sample = finish().sample
+    assert sample is not None  # what is settled is kept
+    return sample, drawing.facts.compute
 
 
 def _open_drawing(recipe: Recipe, manifest: Manifest) -> Drawing:

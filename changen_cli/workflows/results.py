@@ -9,7 +9,7 @@ from typing import Any
 from changen_cli.core.errors import IncompleteError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import Skip
-from changen_cli.workflows.ledger import Ledger
+from changen_cli.workflows.ledger import Ledger, count_reasons, rejected_line
 from changen_cli.workflows.resume import Past
 
 
@@ -25,6 +25,7 @@ class RunResult:
         skipped: Scenes not used, with the reason.
         failed: Source images that are broken.
         failed_samples: Samples that could not be made, by id, with the reason.
+        rejected: Samples that the quality gate dropped, by reason.
         seconds: Wall time.
         statistics: Figures for people: changed share, events by kind, steps met.
         nothing_to_do: Whether everything was there before.
@@ -39,6 +40,7 @@ class RunResult:
     skipped: list[Skip] = field(default_factory=list)
     failed: int = 0
     failed_samples: dict[str, str] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     statistics: dict[str, Any] = field(default_factory=dict)
     nothing_to_do: bool = False
@@ -55,6 +57,7 @@ def result_of(recipe: Recipe, ledger: Ledger) -> RunResult:
         skipped=ledger.skipped,
         failed=ledger.failed_images,
         failed_samples=ledger.failed,
+        rejected=count_reasons(ledger.rejected.values()),
         statistics=ledger.statistics(),
     )
 
@@ -73,6 +76,7 @@ def result_before(recipe: Recipe, past: Past) -> RunResult:
             if "path" in skip
         ],
         failed=counts.get("failed", 0),
+        rejected=past.manifest.statistics.get("rejected", {}),
         statistics=past.manifest.statistics,
         nothing_to_do=True,
     )
@@ -81,7 +85,12 @@ def result_before(recipe: Recipe, past: Past) -> RunResult:
 def check_complete(recipe: Recipe, result: RunResult, ledger: Ledger, stop: str) -> None:
     """Raise when too little of what was asked for is there."""
     kept = f"The samples of the others are in {result.output}; the manifest lists the reasons"
-    if not result.samples:
+    if not result.samples and ledger.rejected and not stop:
+        raise IncompleteError(
+            f"the quality gate {rejected_line(result.rejected, 0)}, and nothing is left",
+            f"Look at {result.output}/rejected; docs/gate.md says what to do about each reason, --no-gate keeps all",
+        )
+    if not result.samples and not ledger.rejected:
         skips = [f"{skip.path}: {skip.reason}" for skip in result.skipped[:3]]
         reasons = "; ".join([*skips, *(f"{name}: {why}" for name, why in [*ledger.failed.items()][:3])][:3])
         raise IncompleteError(f"no sample could be made of {recipe.source.input} ({reasons or 'it holds no scene'})")

@@ -23,6 +23,7 @@ from changen_cli.core.manifest import FILE_NAME, Manifest
 from changen_cli.core.shards import ShardRecord
 from changen_cli.core.signals import Terminated
 from changen_cli.core.untrusted import open_regular
+from changen_cli.workflows.ledger import count_reasons
 
 LOGS = ("run.log", "run.log.1", "run.log.2", "run.log.3")
 """The file that is written, then those before it."""
@@ -90,8 +91,9 @@ class RunLog:
         failures += [
             f"{p}: {skip.reason}" for p, image in record.images.items() for skip in image.skipped if skip.failed
         ]
+        reasons = {"reasons": count_reasons(record.rejected.values())} if record.rejected else {}
         self._append(
-            "shard", shard=record.number, **record.counts, images=images, done=self._done, total=self._total,
+            "shard", shard=record.number, **record.counts, **reasons, images=images, done=self._done, total=self._total,
             seconds=seconds, bytes=record.bytes, **({"error": _clean(failures[-1])} if failures else {}),
         )  # fmt: skip
 

@@ -70,7 +70,7 @@ class Todo:
         variants: Samples wanted per scene.
 
     Attributes:
-        made: Ids of the samples that are there, of images that are not complete.
+        made: Ids of the samples that are there or were rejected for good, of images that are not complete.
         changed: What happened to images after something was made of them.
         done: Images with which nothing is left to do.
     """
@@ -90,7 +90,7 @@ class Todo:
 
         enough, by_scene = record.variants >= variants, dict[str, set[str]]()
         if not enough or not all(image.complete for image in record.images.values()):
-            for name in record.samples:
+            for name in (*record.samples, *record.rejected):
                 by_scene.setdefault(name.rpartition("_v")[0], set()).add(name)
         for path, image in record.images.items():
             stamp = Stamp(image.size, image.mtime_ns, image.sha256)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from changen_cli.core.lock import Holder, read_holder
 from changen_cli.core.manifest import Status, read_manifest
 from changen_cli.core.shards import SkipRecord, record_path, shard_numbers
 from changen_cli.core.untrusted import read_text
+from changen_cli.workflows.ledger import count_reasons
 from changen_cli.workflows.runlog import Line, read_log
 
 State = Literal["running", "complete", "interrupted", "failed", "killed"]
@@ -34,6 +35,7 @@ class DatasetStatus:
         images_total: Source images there are, as the last run counted them, or the limit; None where no log says so.
         samples: Samples made.
         failed_samples: Samples that could not be made; the next run tries them again.
+        rejected: Samples that the quality gate dropped, by reason; they are not tried again.
         skipped: Images and tiles that were not used.
         failed_images: Images that are broken.
         samples_per_minute: Over the last 20 shards of every process that writes it, or of the last one that did; None
@@ -53,6 +55,7 @@ class DatasetStatus:
     images_total: int | None
     samples: int
     failed_samples: int
+    rejected: dict[str, int]
     skipped: int
     failed_images: int
     samples_per_minute: float | None
@@ -96,6 +99,7 @@ def dataset_status(out: Path) -> DatasetStatus:
         images_total=total,
         samples=counts.samples,
         failed_samples=counts.failed_samples,
+        rejected=counts.rejected,
         skipped=counts.skipped,
         failed_images=counts.failed_images,
         samples_per_minute=None if samples_per_s is None else round(60 * samples_per_s, 3),
@@ -164,6 +168,7 @@ class _Record:
     samples: list[str]
     failed: dict[str, str]
     bytes: int
+    rejected: dict[str, list[str]] = field(default_factory=dict)
 
 
 class _Counts:
@@ -172,6 +177,7 @@ class _Counts:
     def __init__(self, out: Path, variants: int) -> None:
         made: set[str] = set()
         failed: set[str] = set()
+        rejected: dict[str, list[str]] = {}
         images: dict[str, tuple[bool, int, bool]] = {}
         self.shards = self.bytes = 0
         for record in _records(out):
@@ -179,10 +185,12 @@ class _Counts:
             self.bytes += record.bytes
             made.update(record.samples)
             failed.update(record.failed)
+            rejected |= record.rejected
             for path, image in record.images.items():
                 broken = any(skip.failed for skip in image.skipped)
                 images[path] = (image.complete and record.variants >= variants, len(image.skipped), broken)
         self.samples, self.failed_samples = len(made), len(failed - made)
+        self.rejected = count_reasons(reasons for name, reasons in rejected.items() if name not in made)
         self.opened = len(images)
         self.images = sum(complete for complete, _, _ in images.values())
         self.skipped = sum(skips for _, skips, _ in images.values())

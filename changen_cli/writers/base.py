@@ -135,6 +135,8 @@ def event_row(event: ChangeEvent, schema: ClassSchema, calendar: Sequence[str] =
     }
     row |= {key: value for key, value in (("stage", event.stage),) if value}
     row |= {key: list(value) for key in ("split_into", "merged_from") if (value := getattr(event, key))}
+    if event.quality:
+        row["quality"] = dict(event.quality)
     if event.placement is not None:
         row["source_scene"] = event.placement.exemplar.scene_id
         row["source_object"] = event.placement.exemplar.object_id
@@ -232,6 +234,7 @@ OUR_FILES = (
     re.compile(r"data/[^/]+-\d{5}-of-\d{5}\.parquet"),
     re.compile(r"shards/\d+\.jsonl?"),
     re.compile(r"shards/\.preview/.+\.png"),
+    re.compile(r"rejected/[^/]+\.jpg"),
 )
 """What files of a dataset are called; anything else in its folder is the user's."""
 

@@ -274,7 +274,9 @@ def shard_features(rows: Iterable[Row], dates: int, *, images: bool, instances: 
             continue
         kind = _NULLABLE.get(key) or _kind(value)
         if kind == "record list":
-            columns[key] = List({name: Value(_kind(item)) for name, item in value[0].items()})
+            # A figure that could not be measured is null; texts and counts are always there.
+            fields = value[0].items()
+            columns[key] = List({name: Value("float64" if item is None else _kind(item)) for name, item in fields})
         else:
             columns[key] = List(Value(kind.removesuffix(" list"))) if kind.endswith(" list") else Value(kind)
     columns |= {name: Value("string") for name in _TEXTS}

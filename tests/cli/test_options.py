@@ -27,8 +27,9 @@ COMMANDS: dict[Any, set[str]] = {
     preview: {"scene", "scene_id", "count", "sheet", "quiet", "as_json"},
 }
 """Commands that make a recipe, and the options that are their own."""
-WITHOUT_AN_OPTION = {"version", "events.min_area_px"}
-"""The recipe's own format number; and a threshold below which no annotator draws a building."""
+LIMITS = ("tolerance", "visible", "seam", "sharpness", "colour", "saturated", "agreement", "area")
+WITHOUT_AN_OPTION = {"version", "events.min_area_px", *(f"gate.{name}" for name in LIMITS)}
+"""The recipe's own format number; a threshold below which no annotator draws a building; the limits of the gate."""
 DEFAULT_IN_THE_HELP = {
     "output",
     "res",
@@ -70,6 +71,7 @@ def test_every_recipe_field_has_an_option_or_an_excuse() -> None:
         "events",
         "output",
         "source_license",
+        "gate",
     }
     assert all(option_name(key) == name.replace("_", "-") for name, key in KEYS.items())
     given = {name for command, own in COMMANDS.items() for name in set(inspect.signature(command).parameters) - own}
@@ -119,7 +121,7 @@ GIVEN: dict[str, Any] = {
     "dates": "2018,2020-06,2021-03-04", "change_area": "3-5%", "rates": "create=2%", "surfaces": "background", "negatives": "10%",
     "variants": 2, "seed": 9, "model": "org/name", "vae": "org/vae", "scheduler": "ddim", "inference_steps": 3, "start": "noise",
     "strength": 0.4, "guidance_ratio": 0.5, "guidance_scale": 2.0, "extent": "full", "nuisance": "hard",
-    "keep_date0": True, "batch_size": 1,
+    "keep_date0": True, "gate": False, "retries": 0, "batch_size": 1,
     "device": "cpu", "dtype": "float32", "threads": 2, "workers": 3, "output": "there", "format": "parquet", "overwrite": True,
     "mode": "extend", "shard_size": 4, "max_failed": "5%", "time_budget": "2h30m", "disk_budget": "200GB",
     "push": "org/name",
