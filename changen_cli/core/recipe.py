@@ -68,7 +68,10 @@ class Recipe(Section):
 
 
 def content_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a recipe as a dict, what decides the content: all but ``run``, paths, licences, ``mode``, ``push``, limits."""
+    """Of a recipe as a dict, what decides the content: all but ``run``, paths, licences, ``mode``, ``push``, limits.
+
+    Of a gate that is off it is that it is off.
+    """
     content = {key: dict(value) if isinstance(value, dict) else value for key, value in recipe.items()}
     for key in ("run", "limit"):
         content.pop(key, None)
@@ -76,6 +79,8 @@ def content_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
         content["output"].pop(key, None)
     for key in ("input", "license", "max_skipped"):
         content["source"].pop(key, None)
+    if not content.get("gate", {}).get("enabled"):  # manifests of versions that knew none lack it
+        content["gate"] = {"enabled": False}
     return content
 
 

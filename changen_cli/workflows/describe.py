@@ -17,6 +17,7 @@ from changen_cli.core.nuisance import nuisance_name
 from changen_cli.exports.master import Master, open_master
 from changen_cli.exports.reading import Row
 from changen_cli.workflows.evaluation import card_figures, read_evaluation
+from changen_cli.workflows.ledger import noted_counts, rejected_line
 from changen_cli.writers.card_front import dataset_info
 from changen_cli.writers.card_tables import AREA_EDGES_PX
 
@@ -186,6 +187,7 @@ def describe_master(master: Master, manifest: Manifest, licence: Licence) -> dic
         "seed": manifest.recipe["seed"],
         "images": manifest.images,
         "unchanged": _unchanged(manifest),
+        "gate": _gate(manifest),
         "model": model.id if model else "none: real pixels only" if manifest.images else "",
         "model_license": model.license if model else "",
         "model_sha256": model.sha256 if model else "",
@@ -212,6 +214,16 @@ def _unchanged(manifest: Manifest) -> str:
     if not manifest.images:
         return ""
     return f"{nuisance_name(manifest.recipe)}: {manifest.unchanged_pixels}"
+
+
+def _gate(manifest: Manifest) -> str:
+    """What the quality gate did, in one line; empty where nobody looked."""
+    if not manifest.images or not manifest.recipe.get("gate", {}).get("enabled"):
+        return ""
+    dropped = rejected_line(noted_counts(manifest.statistics), manifest.counts.get("samples", 0))
+    attempts = sum(noted_counts(manifest.statistics, "rejected_attempts").values())
+    again = f"{attempts} attempts were rejected" if attempts else "nothing was rejected"
+    return f"on; {again}{f'; {dropped}' if dropped else ''}"
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:

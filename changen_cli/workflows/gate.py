@@ -199,7 +199,7 @@ def meanings(schema: ClassSchema) -> dict[int, tuple[tuple[int, ...], bool]]:
 
 
 def unknown_note(recipe: Recipe, schema: ClassSchema) -> str:
-    """What people should know of labels that are not looked up; empty where all are."""
+    """What people should know of labels that are not looked up; empty where some are."""
     if not recipe.gate.enabled or recipe.gate.agreement == "none" or meanings(schema):
         return ""
-    return "quality gate: the segmenter knows none of these classes, labels are not looked up"
+    return "quality gate: the segmenter knows none of the classes, so nobody looks whether labels are right"

@@ -113,6 +113,13 @@ def count_reasons(rejected: Iterable[Sequence[str]]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+def noted_counts(statistics: Mapping[str, Any], name: str = "rejected") -> dict[str, int]:
+    """Reason → how many, as a manifest notes it, whoever wrote that."""
+    noted = statistics.get(name)
+    found = noted.items() if isinstance(noted, dict) else ()
+    return {str(reason): count for reason, count in found if type(count) is int}
+
+
 def rejected_line(counts: Mapping[str, int], samples: int) -> str:
     """Dropped samples in one line, ``rejected 3 of 120: seam 2, invisible 1``; empty where there are none.
 

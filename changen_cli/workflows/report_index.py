@@ -155,6 +155,8 @@ def rejections(row: Mapping[str, Any]) -> Iterator[str]:
         return
     if isinstance(noted, Mapping):
         noted = [f"{reason}: {count}" for reason, count in noted.items()]
+    if isinstance(noted, str):
+        noted = noted.split(", ")
     for reason in noted if isinstance(noted, list | tuple) else [noted]:
         told = reason.get("reason", reason) if isinstance(reason, Mapping) else reason
         yield "rejected" if told is True else str(told)[:200]

@@ -15,6 +15,7 @@ from typing import Any
 import changen_cli
 from changen_cli.exports.master import Master
 from changen_cli.workflows.evaluation import read_evaluation
+from changen_cli.workflows.ledger import noted_counts
 from changen_cli.workflows.report_index import Entry, Index
 from changen_cli.workflows.report_sample import plain
 from changen_cli.writers.drawing import LOOKS
@@ -137,7 +138,8 @@ def _facts(master: Master, index: Index) -> list[tuple[str, str]]:
     """Label and value, for the head of the page."""
     manifest: dict[str, Any] = master.manifest
     inner = {
-        key: value if isinstance(value := manifest.get(key), dict) else {} for key in ("source", "model", "versions")
+        key: value if isinstance(value := manifest.get(key), dict) else {}
+        for key in ("source", "model", "versions", "statistics")
     }
     without = sum(not entry.events for entry in index.entries)
     rejected = sum(bool(entry.rejected) for entry in index.entries)
@@ -146,6 +148,10 @@ def _facts(master: Master, index: Index) -> list[tuple[str, str]]:
         ("events", f"{sum(entry.events for entry in index.entries):,}"),
         ("without change", f"{without:,}" if without else ""),
         ("with rejected attempts", f"{rejected:,}" if rejected else ""),
+        (
+            "dropped by the gate",
+            ", ".join(f"{why} {count}" for why, count in noted_counts(inner["statistics"]).items()),
+        ),
         ("source", str(inner["source"].get("name") or inner["source"].get("description") or "")),
         ("licence", ", ".join(map(str, inner["source"].get("license") or ()))),
         ("model", str(inner["model"].get("id") or "")),

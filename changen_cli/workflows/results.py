@@ -9,7 +9,7 @@ from typing import Any
 from changen_cli.core.errors import IncompleteError
 from changen_cli.core.recipe import Recipe
 from changen_cli.core.types import Skip
-from changen_cli.workflows.ledger import Ledger, count_reasons, rejected_line
+from changen_cli.workflows.ledger import Ledger, count_reasons, noted_counts, rejected_line
 from changen_cli.workflows.resume import Past
 
 
@@ -76,7 +76,7 @@ def result_before(recipe: Recipe, past: Past) -> RunResult:
             if "path" in skip
         ],
         failed=counts.get("failed", 0),
-        rejected=past.manifest.statistics.get("rejected", {}),
+        rejected=noted_counts(past.manifest.statistics),
         statistics=past.manifest.statistics,
         nothing_to_do=True,
     )

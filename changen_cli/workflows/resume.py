@@ -157,9 +157,10 @@ def differences(before: Mapping[str, Any], recipe: Recipe) -> Iterator[str]:
     """
     now = dict(_flat(recipe.content()))
     then = dict(_flat(Recipe.model_validate({"source": {"input": ""}}).content())) | dict(_flat(content_of(before)))
-    then |= {} if "gate" in before else {"gate.enabled": False}  # nobody looked
     for key in sorted({*now, *then}):
         old, new = then.get(key), now.get(key)
+        if key.startswith("gate.") and key != "gate.enabled" and not (then["gate.enabled"] and now["gate.enabled"]):
+            continue
         if key == "variants" and recipe.output.mode == "extend" and (new or 0) >= (old or 0):
             continue
         if old != new:

@@ -24,6 +24,7 @@ from changen_cli.core.types import EventKind, Exemplar, Texture
 from changen_cli.workflows.dataset import Dataset
 from changen_cli.workflows.drawing import Facts
 from changen_cli.workflows.executors import Job, open_executor
+from changen_cli.workflows.gate import unknown_note
 from changen_cli.workflows.ledger import Ledger, damage_facts, labels_note, proposals_record
 from changen_cli.workflows.plans import (
     drawable_anywhere,
@@ -127,6 +128,8 @@ class Run:
             progress.note(f"{self.share} (by {self.share.said_by}): only the shards of this rank are made here")
         self._publisher.check_token()
         progress.note(_roles(self.source, recipe, self.kinds))
+        if self._images and (line := unknown_note(recipe, self.source.schema)):
+            progress.note(line)
 
     def _collect(self) -> tuple[list[Exemplar], list[Texture]]:
         """Collect what new things are made from, out of the first scenes; a run taken up again, out of the same."""

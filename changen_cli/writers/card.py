@@ -79,6 +79,7 @@ def render_card(facts: Mapping[str, Any]) -> str:
             - ``event_kinds``, ``step_count``, ``seed``: what was simulated
             - ``proposals``: what the masks are, if they are proposals and not labels
             - ``damage``: one line on what damages buildings and which states are shown
+            - ``gate``: one line on what the quality gate rejected
             - ``unchanged``: one line on how unchanged pixels and date 0 were treated
             - ``model``, ``model_license``, ``model_sha256``: the generator; no model: no line
             - ``version``: version of changen
@@ -187,6 +188,11 @@ def _how(facts: Mapping[str, Any]) -> str:
         )
     if facts.get("unchanged"):
         lines.append(f"- **Unchanged pixels**: {facts['unchanged']}")
+    if facts.get("gate"):
+        lines.append(
+            f"- **Quality gate**: {facts['gate']}. The column `quality` and the events hold what was measured of each "
+            "sample that was kept."
+        )
     if facts.get("model"):
         licence = f", licence: {facts['model_license']}" if facts.get("model_license") else ""
         digest = f", SHA-256 `{facts['model_sha256']}`" if facts.get("model_sha256") else ""
