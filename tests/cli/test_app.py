@@ -20,7 +20,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture
 def quick(model_file: Path) -> list[str]:
     """Options that keep a run short; the rest as typed."""
-    return ["--model", str(model_file), "--inference-steps", "4", "--device", "cpu", "--threads", "1"]
+    return ["--model", str(model_file), "--inference-steps", "4", "--device", "cpu", "--threads", "1", "--no-gate"]
 
 
 def one_line(text: str) -> bool:
@@ -60,7 +60,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
         "--proposals", "none", "--sam-model", "some/sam",
         "--max-skipped", "30%", "--source-license", "CC BY 4.0,odbl", "--events", "create,transition,damage", "--transitions", matrix, "--disaster", "fire", "--rebuild", "10%", "--rates", "create=2%", "--surfaces", "background", "--change-area", "3-5%", "--negatives", "10%", "--variants", 2,
         "--seed", 9, "-m", model_file, "--scheduler", "ddim", "--inference-steps", 3, "--start", "noise",
-        "--strength", 0.4, "--guidance-ratio", 0.5, "--extent", "full", "--nuisance", "none", "--batch-size", 1,
+        "--strength", 0.4, "--guidance-ratio", 0.5, "--extent", "full", "--nuisance", "none", "--no-gate", "--retries", 5, "--batch-size", 1,
         "--device", "cpu", "--dtype", "float32", "--threads", 1, "--format", "parquet", "--overwrite", "-q",
         "--shard-size", 3, "--max-failed", "5%", "--time-budget", "1h30m", "--disk-budget", "1.5GB",
     )  # fmt: skip
@@ -83,6 +83,10 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
         "synthesis": {
             "model": str(model_file), "vae": None, "scheduler": "ddim", "inference_steps": 3, "start": "noise", "strength": 0.4,
             "guidance_ratio": 0.5, "guidance_scale": 1.0, "extent": "full", "nuisance": "none", "keep_date0": False,
+        },
+        "gate": {
+            "enabled": False, "retries": 5, "tolerance": 0.25, "visible": 6.0, "seam": 3.0, "sharpness": 8.0, "colour": 60.0,
+            "saturated": 0.5, "agreement": 0.15, "area": 0.9,
         },
         "output": {"path": str(out), "format": "parquet", "mode": "overwrite", "push": None},
         "run": {"batch_size": 1, "device": "cpu", "dtype": "float32", "threads": 1, "workers": None, "executor": "local", "ray_address": None, "gpus_per_worker": None, "rank": None, "world_size": None,

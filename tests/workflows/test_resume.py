@@ -309,7 +309,7 @@ def test_a_model_that_gives_no_numbers_fails_its_sample(tmp_path, make_recipe, m
 
     monkeypatch.setattr(Synthesiser, "_forward", nothing)
     recipe = make_recipe(write_pairs(tmp_path / "in", 1), output={"path": str(tmp_path / "out")})
-    with pytest.raises(IncompleteError, match=r"no sample could be made .*s0_v00: SceneError: .*no numbers"):
+    with pytest.raises(IncompleteError, match=r"no sample could be made .*s0_v00: BrokenImageError: .*no numbers"):
         generate(recipe)
     assert not (tmp_path / "out").exists()
 
