@@ -243,9 +243,9 @@ class GateSection(Section):
     visible: Limit = Field(6.0, description="smallest mean difference in colour between two dates, in grey levels")
     seam: Limit = Field(3.0, description="largest step in colour across a rim, over what is usual around it")
     sharpness: Limit = Field(8.0, description="largest factor between fine detail drawn and that around it")
-    colour: Limit = Field(60.0, description="largest distance in hue from what is around it, in grey levels")
+    colour: Limit = Field(90.0, description="largest distance in hue from what is around it, in grey levels")
     saturated: LimitShare = Field(0.5, description="largest share of an event that is white or black altogether")
-    agreement: LimitShare = Field(0.15, description="smallest probability of the class, over that on unchanged ground")
+    agreement: LimitShare = Field(0.1, description="smallest probability of the class, over that on unchanged ground")
     area: LimitShare = Field(0.9, description="largest deviation from the changed area asked for, as a share of it")
 
 

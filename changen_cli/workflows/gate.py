@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from changen_cli.synthesis.gate import EventFigures, LabelCheck
 
 FIGURES = ("seam", "saturated", "sharpness", "colour", "visible", "agreement")
-BROKEN, AREA, INVISIBLE = "broken", "area", "invisible"
+BROKEN, AREA, INVISIBLE, AGREEMENT = "broken", "area", "invisible", "agreement"
 _ALONE = "saturated"
 """One event that is a fault of the machine, and no matter of taste, is enough to reject a sample."""
 _LOOKALIKES = (("building",), ("road", "developed"), ("water",), ("bareland",), ("rangeland", "tree", "agriculture"))
@@ -86,31 +86,46 @@ class Gate:
             masks, objects = series.masks[step : step + 2], series.instances[step + 1]
             found = measure_step(images[step], images[step + 1], masks, objects, pieces, self._labels)
             faults = [self._faults(figures) for figures in found]
+            averages = _averages(mine, found)
             share, reason = _weigh(mine, found, faults)
-            records.append({"step": step, **_averages(mine, found), "failed": round(share, 4)})
+            if self._disagrees(averages["agreement"]):
+                share, reason = max((share, reason), (1.0, AGREEMENT))
+            records.append({"step": step, **averages, "failed": round(share, 4)})
             if reason and (share > self._section.tolerance or reason == _ALONE):
                 worst = max(worst, (share, reason))
-            failed += [event for event, fault in zip(mine, faults, strict=True) if fault]
+            unlike = [figures is not None and self._disagrees(figures.agreement) for figures in found]
+            failed += [
+                event
+                for event, fault, low in zip(mine, faults, unlike, strict=True)
+                if fault or (low and reason == AGREEMENT)
+            ]
             events += [
                 replace(event, quality=figures.record()) if figures else event
                 for event, figures in zip(mine, found, strict=True)
             ]
         return Verdict(worst[1], replace(series, events=tuple(events)), columns(plan, records), tuple(failed))
 
+    def _disagrees(self, agreement: float | None) -> bool:
+        """Whether labels and image disagree.
+
+        Asked of a step as a whole: of real roofs, too, a segmenter misses one and finds the next.
+        """
+        limit = self._section.agreement
+        return agreement is not None and not isinstance(limit, str) and agreement < limit
+
     def _faults(self, figures: EventFigures | None) -> list[str]:
         """What of an event is beyond its limit, in the order of :data:`FIGURES`."""
         if figures is None:
             return []
         found = []
-        for name in FIGURES:
+        for name in FIGURES[:-1]:
             limit, value = getattr(self._section, name), getattr(figures, name)
             if isinstance(limit, str) or value is None:
                 continue
-            below = value < limit
             if name == "sharpness":
                 bad = not 1 / limit <= value <= limit
             else:
-                bad = below if name in ("visible", "agreement") else value > limit
+                bad = value < limit if name == "visible" else value > limit
             found += [INVISIBLE if name == "visible" else name] if bad else []
         return found
 
