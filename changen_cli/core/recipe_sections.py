@@ -240,7 +240,7 @@ class GateSection(Section):
     enabled: bool = Field(True, description="look at every sample that is drawn, and draw bad ones again")
     retries: int = Field(2, ge=0, le=20, description="how often a rejected sample is drawn again, with another seed")
     tolerance: Share = Field(0.25, description="share of a step's changed area that may fail")
-    visible: Limit = Field(6.0, description="smallest mean difference in colour between two dates, in grey levels")
+    visible: Limit = Field(12.0, description="smallest mean difference in colour between two dates, in grey levels")
     seam: Limit = Field(3.0, description="largest step in colour across a rim, over what is usual around it")
     sharpness: Limit = Field(8.0, description="largest factor between fine detail drawn and that around it")
     colour: Limit = Field(90.0, description="largest distance in hue from what is around it, in grey levels")
