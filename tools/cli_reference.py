@@ -8,6 +8,7 @@ Usage: python tools/cli_reference.py [--check]
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import types
 from collections import defaultdict
@@ -45,6 +46,13 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def prose(text: str) -> str:
+    """A help text as Markdown: paragraphs that begin in bold become a list, examples code."""
+    parts = [re.sub(r"^\[bold\](.+?)\[/bold\]", r"- `\1`", part) for part in text.replace("<", "&lt;").split("\n\n")]
+    text = "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("\n- ", "\n\n- ", 1)
+    return re.sub(r"^Example: (.+)$", r"Example: `\1`", text, flags=re.MULTILINE)
+
+
 def takes(hint: Any) -> str:
     """What an option takes: nothing (a flag), one of several words, or a kind of value."""
     if get_origin(hint) in (Union, types.UnionType):
@@ -74,14 +82,14 @@ def describe(name: str, command: Callable[..., Any]) -> str:
         hint, info = get_args(hints[key])
         # Typer keeps the first name of an annotated option as its default.
         flags = [flag for flag in (info.default, *(info.param_decls or ())) if isinstance(flag, str)]
-        names = " ".join(f"`{flag}`" for flag in flags)
+        names = " ".join(f"`{flag}`" for flag in flags or [f"--{key.replace('_', '-')}"])
         if isinstance(info, ArgumentInfo):
             names = f"`{key.upper()}`"
             usage.append(key.upper() if parameter.default is inspect.Parameter.empty else f"[{key.upper()}]")
         help_text, _, stated = (info.help or "").replace("\\[", "[").partition(" [default: ")
         columns = (names, takes(hint), stated.rstrip("]") or shown_default(parameter, info), help_text)
         panels[info.rich_help_panel or ""].append(f"| {' | '.join(map(cell, columns))} |")
-    text = [f"## changen {name}", inspect.getdoc(command) or "", f"```\n{' '.join([*usage, '[OPTIONS]'])}\n```"]
+    text = [f"## changen {name}", prose(inspect.getdoc(command) or ""), f"```\n{' '.join([*usage, '[OPTIONS]'])}\n```"]
     for panel, rows in panels.items():
         text += [f"**{panel}**"] if panel else []
         text.append("\n".join(["| option | takes | default | meaning |", "| --- | --- | --- | --- |", *rows]))
