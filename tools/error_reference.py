@@ -49,12 +49,12 @@ class Message:
     fix: str
 
 
-def exit_codes() -> dict[str, str]:
+def exit_codes(resolver: Resolver) -> dict[str, str]:
     """Class → exit code of every error in the tree of ``core/errors.py``, and of those derived from it elsewhere."""
     codes = {"ChangenError": "1", **CODES}
-    for path in (PACKAGE / "core" / "errors.py", *sorted(PACKAGE.rglob("*.py"))):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.ClassDef) or node.name in codes:
+    for module in sorted(resolver.modules(), key=lambda module: module.name != "core/errors.py"):
+        for node in module.classes():
+            if node.name in codes:
                 continue
             base = next((name.id for name in node.bases if isinstance(name, ast.Name) and name.id in codes), None)
             if base and base not in ("ValueError", "Skip", "Candidate"):
@@ -98,7 +98,8 @@ def messages(module: Module, resolver: Resolver, codes: dict[str, str]) -> Itera
 
 def render() -> str:
     """The whole page."""
-    codes, resolver = exit_codes(), Resolver(PACKAGE)
+    resolver = Resolver(PACKAGE)
+    codes = exit_codes(resolver)
     found: dict[str, set[Message]] = {topic.title: set() for topic in TOPICS}
     for module in resolver.modules():
         for message in messages(module, resolver, codes):
@@ -116,8 +117,8 @@ def render() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _order(message: Message) -> tuple[str, str]:
-    return message.code, "".join(filter(str.isalpha, message.text)).lower()
+def _order(message: Message) -> tuple[str, ...]:
+    return message.code, "".join(filter(str.isalpha, message.text)).lower(), message.text, message.fix
 
 
 def main(arguments: list[str]) -> int:

@@ -57,6 +57,10 @@ class Module:
         """Every call in the module."""
         return (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
 
+    def classes(self) -> Iterator[ast.ClassDef]:
+        """Every class at the top of the module."""
+        return (node for node in self.tree.body if isinstance(node, ast.ClassDef))
+
     def function_of(self, node: ast.AST) -> ast.AST:
         """The function a node stands in; the module where in none."""
         while node in self.parents and not isinstance(node, ast.FunctionDef):
