@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
+from typer.main import get_command
+
+from changen_cli.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -98,6 +101,7 @@ def test_lists_and_tables_are_seen_as_such_by_the_site(page: Path) -> None:
         for before, line in pairwise(lines)
         if begins.match(line) and before.strip() and not re.match(r"[-*] |\d+\. |\||\s|#", before)
     ]
+    wrong += [line for line in lines if re.match(r" {1,3}(?:[-*]|\d+\.) ", line)]  # below another: four spaces
     assert wrong == []
 
 
@@ -110,3 +114,28 @@ def test_pictures_are_used_described_and_light() -> None:
         assert path.stat().st_size < 700_000
         with Image.open(path) as picture:
             assert picture.format == "JPEG"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda path: path.name)
+def test_commands_and_options_on_a_page_exist(page: Path) -> None:
+    wrong = []
+    for block in re.findall(r"^ *```.*?\n(.*?)^ *```$", page.read_text("utf-8"), flags=re.M | re.S):
+        for line in re.findall(r"^(?:\$ )?changen (.+)$", block.replace("\\\n", " "), flags=re.M):
+            words = re.sub(r"\s#.*|\[OPTIONS\].*|[|<>].*", "", line).split()
+            known = [options_of(tuple(words[:count])) for count in (1, 2)]
+            options = next((names for names in known if names is not None), None)
+            unknown = {word.split("=")[0] for word in words if word.startswith("--")} - (options or frozenset())
+            if options is None or unknown:
+                wrong.append((line, unknown))
+    assert wrong == []
+
+
+@cache
+def options_of(command: tuple[str, ...]) -> frozenset[str] | None:
+    """The options of a command; None where there is no such command."""
+    found = get_command(app)
+    for word in command:
+        found = getattr(found, "commands", {}).get(word)
+    if found is None or hasattr(found, "commands"):
+        return frozenset({"--help"}) if command == ("--help",) else None  # the root
+    return frozenset(name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts))

@@ -37,7 +37,8 @@ the dataset. `--json` prints one JSON object instead. Progress is a bar on a ter
 | 1 | the run failed: model, output folder; or `validate` found errors |
 | 2 | the request cannot be carried out: option, input folder, device |
 | 3 | too much failed, or something is left to do; what was made is kept; or `replay` gave other bytes |
-| 130 | interrupted; what was finished is kept |
+| 4 | another run writes to the output folder |
+| 130, 143 | interrupted (Ctrl-C, SIGTERM); what was finished is kept |
 """
 
 
