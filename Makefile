@@ -59,8 +59,8 @@ check: $(VENV)/.installed-dev docs-check ## Lint, formatting, types, and whether
 docs: $(VENV)/.installed ## Write the pages that come from the code, and build the site: site/index.html
 	@for page in cli error api; do $(BIN)/python tools/$${page}_reference.py || exit 1; done
 	$(PIP) -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
-	@echo "Look at  site/index.html   (with search: $(BIN)/python -m http.server -d site)"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
+	@echo "Look at  site/index.html"
 
 docs-check: $(VENV)/.installed
 	@for page in cli error api; do $(BIN)/python tools/$${page}_reference.py --check || exit 1; done

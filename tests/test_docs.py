@@ -91,6 +91,14 @@ def test_pages_written_from_the_code_are_up_to_date(tool: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_messages_that_troubleshooting_quotes_are_raised() -> None:
+    quoted = re.findall(r"\*\*`([^`]+)`\*\*", (DOCS / "troubleshooting.md").read_text("utf-8"))
+    known = (DOCS / "errors.md").read_text("utf-8").replace("\\", "")
+    unknown = [text for text in quoted if not re.search(".*".join(map(re.escape, text.split("…"))), known)]
+    assert len(quoted) >= 10
+    assert unknown == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_lists_and_tables_are_seen_as_such_by_the_site(page: Path) -> None:
     """Markdown of the site wants an empty line before a list or table; GitHub does not, so nobody would notice."""
