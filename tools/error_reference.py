@@ -2,8 +2,7 @@
 
 Usage: python tools/error_reference.py [--check]
 
-``--check`` writes nothing and fails when the file is out of date. A module that raises errors and is in no topic of
-``tools/error_topics.py`` is an error here: give it one.
+``--check`` writes nothing and fails when the file is out of date. What stands where: ``tools/error_topics.py``.
 """
 
 from __future__ import annotations

@@ -133,6 +133,7 @@ TOPICS: tuple[Topic, ...] = (
         (
             "workflows/evaluate.py",
             "workflows/likeness.py",
+            "workflows/published_metrics.py",
             "workflows/image_pairs.py",
             "workflows/transition_fit.py",
             "workflows/transition_pairs.py",
@@ -161,4 +162,5 @@ TOPICS: tuple[Topic, ...] = (
         "The dataset on disk is complete whatever the Hub says; the same command sends what is missing. See "
         "[publishing](hub.md#interruptions).",
     ),
+    Topic("Anything else", ("core/", "cli/", "workflows/", "writers/"), "New messages, until they get a place above."),
 )
