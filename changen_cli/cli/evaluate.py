@@ -42,6 +42,14 @@ def evaluate(
             help="Add FID and KID by this network, a TorchScript program that you trust; needs changen\\[metrics].",
         ),
     ] = None,
+    clip_weights: Annotated[
+        Path | None,
+        typer.Option("--clip-weights", metavar="FILE", help="Add CMMD by this network; likewise a program."),
+    ] = None,
+    lpips_weights: Annotated[
+        Path | None,
+        typer.Option("--lpips-weights", metavar="FILE", help="Add LPIPS by this network; likewise a program."),
+    ] = None,
     page: Annotated[bool, typer.Option("--report", help="Write OUT/report.html too, with the figures in it.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all figures as one JSON object.")] = False,
@@ -57,9 +65,11 @@ def evaluate(
     Example: changen evaluate ./out --real ./LEVIR-CD --report
     """
     from changen_cli.workflows.evaluate import evaluate as run
+    from changen_cli.workflows.published_metrics import Networks
 
+    networks = Networks(fid_weights, clip_weights, lpips_weights)
     with make_progress(quiet=quiet, items="items", made="read") as progress:
-        found = run(out, real=real, samples=samples, likeness=likeness, fid_weights=fid_weights, progress=progress)
+        found = run(out, real=real, samples=samples, likeness=likeness, networks=networks, progress=progress)
         if page:
             from changen_cli.workflows.report import make_report
 
