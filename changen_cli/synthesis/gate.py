@@ -30,6 +30,8 @@ _CONTEXT_PX = 24
 _WINDOW_PX = 256
 _BUDGET_PX = 256 * 256
 """Of so many pixels a date labels are looked up, those of the largest events: it is most of what the gate costs."""
+_NO_GRAIN = 1.0
+"""Grey levels: steps in hue below are those of rounding and compression."""
 _KNOWN = 0.25
 """Where the segmenter finds a class on unchanged ground with less probability, it does not know it there."""
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
@@ -45,6 +47,8 @@ class EventFigures:
         saturated: Share of its pixels that are white or black altogether, beyond that of what is around it or of its
             class, the larger one.
         sharpness: Fine detail over that of what is around it and of its class; 1 where it lies between the two.
+        grain: Steps in hue between neighbouring pixels over those of what is around it or of its class, the larger one;
+            drawn noise is coloured, real noise hardly is.
         colour: Distance of its mean hue from that of what is around it or of its class, the nearer one, in grey
             levels of Cb and Cr. Brightness is left out: a white roof on dark ground is nothing strange.
         visible: How far its pixels are, on average, from those of the date before, in grey levels.
@@ -54,6 +58,7 @@ class EventFigures:
     seam: float | None
     saturated: float
     sharpness: float | None
+    grain: float | None
     colour: float | None
     visible: float
     agreement: float | None = None
@@ -119,10 +124,12 @@ class _Step:
         self._planes = after.astype(np.float32) @ _TO_YCC.T
         luma = self._planes[..., 0]
         self._fine = np.abs(luma - ndimage.gaussian_filter(luma, 1, truncate=3))
+        steps = np.abs(np.diff(self._planes[..., 1:], axis=1, append=self._planes[:, -1:, 1:])).sum(axis=-1)
+        self._coarse = steps + np.float32(_NO_GRAIN)
         ids = self._mask[self._still]
         self._counts = np.bincount(ids, minlength=256)
         self._extreme = _extreme(after)
-        values = self._fine, self._extreme, self._planes[..., 1], self._planes[..., 2]
+        values = self._fine, self._coarse, self._extreme, self._planes[..., 1], self._planes[..., 2]
         self._sums = np.stack([np.bincount(ids, value[self._still], minlength=256) for value in values])
 
     def figures(self, piece: Piece, agreement: float | None) -> EventFigures:
@@ -134,10 +141,12 @@ class _Step:
         inner = inner if inner.sum() >= FEWEST_PX else own
         planes, fine, extreme = self._planes[where], self._fine[where], self._extreme[where]
         like = self._references(piece.to_class, where, ring)
+        coarse = max((usual for _, usual, *_ in like), default=None)
         return EventFigures(
             seam=self._seam(where, outside),
-            saturated=max(0.0, float(extreme[own].mean()) - max((usual for _, usual, *_ in like), default=0.0)),
+            saturated=max(0.0, float(extreme[own].mean()) - max((usual for *_, usual, _ in like), default=0.0)),
             sharpness=_between(float(fine[inner].mean()), [detail for detail, *_ in like]),
+            grain=None if coarse is None else float(self._coarse[where][inner].mean()) / coarse,
             colour=min((float(np.hypot(*(planes[inner, 1:].mean(axis=0) - hue))) for *_, hue in like), default=None),
             visible=float(_moved(self._before[where], self._after[where])[own].mean()),
             agreement=agreement,
@@ -145,15 +154,15 @@ class _Step:
 
     def _references(
         self, class_id: int, where: tuple[slice, slice], ring: BoolArray
-    ) -> list[tuple[float, float, npt.NDArray[np.floating]]]:
-        """Fine detail, saturation and mean hue of what is around an event, and of its class in the scene."""
-        found: list[tuple[float, float, npt.NDArray[np.floating]]] = []
+    ) -> list[tuple[float, float, float, npt.NDArray[np.floating]]]:
+        """Fine detail, steps in hue, saturation and mean hue of what is around an event, and of its class in the scene."""
+        found: list[tuple[float, float, float, npt.NDArray[np.floating]]] = []
         if ring.sum() >= FEWEST_PX:
-            planes, extreme = self._planes[where][ring], self._extreme[where][ring]
-            found.append((float(self._fine[where][ring].mean()), float(extreme.mean()), planes[:, 1:].mean(axis=0)))
+            means = [float(values[where][ring].mean()) for values in (self._fine, self._coarse, self._extreme)]
+            found.append((means[0], means[1], means[2], self._planes[where][ring][:, 1:].mean(axis=0)))
         if (count := self._counts[class_id]) >= FEWEST_PX:
-            detail, extreme, *hue = (self._sums[:, class_id] / count).tolist()
-            found.append((detail, extreme, np.array(hue)))
+            detail, coarse, extreme, *hue = (self._sums[:, class_id] / count).tolist()
+            found.append((detail, coarse, extreme, np.array(hue)))
         return found
 
     def _seam(self, where: tuple[slice, slice], outside: npt.NDArray[np.float64]) -> float | None:

@@ -21,7 +21,7 @@ from changen_cli.workflows.plans import Plan
 if TYPE_CHECKING:
     from changen_cli.synthesis.gate import EventFigures, LabelCheck
 
-FIGURES = ("seam", "saturated", "sharpness", "colour", "visible", "agreement")
+FIGURES = ("seam", "saturated", "sharpness", "grain", "colour", "visible", "agreement")
 BROKEN, AREA, INVISIBLE, AGREEMENT = "broken", "area", "invisible", "agreement"
 _ALONE = "saturated"
 """One event that is a fault of the machine, and no matter of taste, is enough to reject a sample."""

@@ -27,7 +27,7 @@ COMMANDS: dict[Any, set[str]] = {
     preview: {"scene", "scene_id", "count", "sheet", "quiet", "as_json"},
 }
 """Commands that make a recipe, and the options that are their own."""
-LIMITS = ("tolerance", "visible", "seam", "sharpness", "colour", "saturated", "agreement", "area")
+LIMITS = ("tolerance", "visible", "seam", "sharpness", "grain", "colour", "saturated", "agreement", "area")
 WITHOUT_AN_OPTION = {"version", "events.min_area_px", *(f"gate.{name}" for name in LIMITS)}
 """The recipe's own format number; a threshold below which no annotator draws a building; the limits of the gate."""
 DEFAULT_IN_THE_HELP = {

@@ -51,12 +51,12 @@ def test_good_ground_is_unremarkable() -> None:
     assert found.seam is not None and found.sharpness is not None and found.colour is not None
     assert found.seam < 1.5 and 0.5 < found.sharpness < 1.5 and found.colour < 5
     assert found.saturated == 0 and found.visible > 20 and found.agreement is None
-    assert set(found.record()) == {"seam", "saturated", "sharpness", "colour", "visible"}
+    assert set(found.record()) == {"seam", "saturated", "sharpness", "grain", "colour", "visible"}
 
 
 @pytest.mark.parametrize(
     ("fault", "name"),
-    [("seam", "seam"), ("flat", "sharpness"), ("noise", "sharpness"), ("white", "saturated"), ("black", "saturated"),
+    [("seam", "seam"), ("flat", "sharpness"), ("noise", "sharpness"), ("coloured noise", "grain"), ("white", "saturated"), ("black", "saturated"),
      ("magenta", "colour"), ("same", "visible")],
 )  # fmt: skip
 def test_a_planted_fault_shows_in_its_figure(fault: str, name: str) -> None:
@@ -66,13 +66,21 @@ def test_a_planted_fault_shows_in_its_figure(fault: str, name: str) -> None:
         "seam": np.clip(texture + 60, 0, 255),
         "flat": np.full(texture.shape, (90, 110, 80)),
         "noise": rng.integers(0, 2, (*texture.shape[:2], 1)) * 200 + 20,
+        "coloured noise": rng.integers(0, 255, texture.shape),
         "white": np.full(texture.shape, 255),
         "black": np.full(texture.shape, 0),
         "magenta": np.clip(texture * (1.0, 0.2, 1.0) + (120, 0, 150), 0, 255),
     }
     after = with_patch(patches[fault]) if fault in patches else ground(0)
     found = figures(after, before=after if fault == "same" else None)
-    limits = {"seam": (0, 3.0), "sharpness": (1 / 8, 8), "saturated": (0, 0.5), "colour": (0, 60), "visible": (6, 999)}
+    limits = {
+        "seam": (0, 3.0),
+        "sharpness": (1 / 8, 8),
+        "grain": (0, 3.0),
+        "saturated": (0, 0.5),
+        "colour": (0, 90),
+        "visible": (12, 999),
+    }
     value = getattr(found, name)
     assert value is not None and not limits[name][0] <= value <= limits[name][1], value
 

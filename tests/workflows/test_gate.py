@@ -83,6 +83,7 @@ def plant(fault: str, plan: Plan, images: np.ndarray) -> np.ndarray:
     else:
         values = {
             "sharpness": np.array((110, 110, 110)),
+            "grain": rng.integers(0, 255, (int(changed.sum()), 3)),
             "saturated": np.array((255, 255, 255)),
             "colour": rng.integers(-9, 9, (int(changed.sum()), 3)) + np.array((240, 20, 240)),
         }
@@ -90,7 +91,7 @@ def plant(fault: str, plan: Plan, images: np.ndarray) -> np.ndarray:
     return spoilt
 
 
-@pytest.mark.parametrize("fault", ["invisible", "seam", "sharpness", "saturated", "colour"])
+@pytest.mark.parametrize("fault", ["invisible", "seam", "sharpness", "grain", "saturated", "colour"])
 def test_every_planted_fault_is_rejected_for_its_own_reason(fault: str, drawn) -> None:
     plan, images = drawn
     verdict = Gate(GateSection()).judge(plan, plant(fault, plan, images))
@@ -117,7 +118,7 @@ def test_labels_and_pixels_that_disagree_throughout_a_step_are_rejected(drawn) -
     gone = changed & (plan.series.masks[2] == 0)
     wrong[2][gone] = np.clip(wrong[1][gone].astype(int) + 90, 0, 255)
     wrong[2][changed & ~gone] = wrong[1][changed & ~gone] // 2
-    off = dict.fromkeys(("seam", "sharpness", "colour", "visible"), "none")
+    off = dict.fromkeys(("seam", "sharpness", "grain", "colour", "visible"), "none")
     verdict = Gate(GateSection.model_validate(off), labels).judge(plan, wrong)
     assert verdict.reason == "agreement" and verdict.failed
     assert Gate(GateSection.model_validate(off | {"agreement": "none"}), labels).judge(plan, wrong).reason == ""
@@ -258,7 +259,7 @@ def test_what_is_no_number_is_drawn_again(gated, monkeypatch, tmp_path) -> None:
     from changen_cli.synthesis.synthesiser import Synthesiser
 
     forward = Synthesiser._forward
-    off = {name: "none" for name in ("visible", "seam", "sharpness", "colour", "saturated", "agreement")}
+    off = {name: "none" for name in ("visible", "seam", "sharpness", "grain", "colour", "saturated", "agreement")}
     recipe = change(
         gated, synthesis={"strength": 0.5, "inference_steps": 2}, gate=off, limit=3, variants=1, run={"batch_size": 3}
     )
