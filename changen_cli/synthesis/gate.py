@@ -155,7 +155,7 @@ class _Step:
     def _references(
         self, class_id: int, where: tuple[slice, slice], ring: BoolArray
     ) -> list[tuple[float, float, float, npt.NDArray[np.floating]]]:
-        """Fine detail, steps in hue, saturation and mean hue of what is around an event, and of its class in the scene."""
+        """Detail, steps in hue, saturation and mean hue of what is around an event, and of its class in the scene."""
         found: list[tuple[float, float, float, npt.NDArray[np.floating]]] = []
         if ring.sum() >= FEWEST_PX:
             means = [float(values[where][ring].mean()) for values in (self._fine, self._coarse, self._extreme)]

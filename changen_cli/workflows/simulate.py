@@ -13,9 +13,9 @@ from changen_cli.workflows.run import Run
 def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     """Make the masks, change masks and event logs of a dataset as the recipe says, and no images.
 
-    They are those of :func:`~changen_cli.workflows.generate.generate` with the same recipe, byte for byte, but for two
-    things: masks can show every state of damage, whatever a model can draw; and no image is displaced, so that no rims
-    are unknown. What the recipe says about synthesis plays no part, but for ``start``: from pure noise transitions may
+    They are those of :func:`~changen_cli.workflows.generate.generate` with the same recipe, byte for byte, but for three
+    things: masks can show every state of damage, whatever a model can draw; no image is displaced, so that no rims
+    are unknown; and no sample is rejected for its image, so that all are first attempts. What the recipe says about synthesis plays no part, but for ``start``: from pure noise transitions may
     lead to any class.
 
     Args:
@@ -33,5 +33,6 @@ def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunRes
             allowed, and what was made is kept.
         KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
     """
+    recipe = recipe.model_copy(update={"gate": recipe.gate.model_copy(update={"enabled": False})})
     with Run(recipe, progress or Silent(), images=False) as run:
         return run.go()

@@ -41,7 +41,7 @@ def command(recipe, out: Path, *more: object) -> Result:
     given = (
         "generate", "-i", recipe.source.input, "-o", out, "--classes", "background,building,road", "--strength", 0,
         "--shard-size", 1, "--batch-size", 1, "--device", "cpu", "--threads", 1, "-q", "--inference-steps", 4,
-        "--model", recipe.synthesis.model, *more,
+        "--model", recipe.synthesis.model, "--no-gate", *more,
     )  # fmt: skip
     return CliRunner().invoke(app, [str(argument) for argument in given])
 

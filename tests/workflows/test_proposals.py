@@ -94,7 +94,18 @@ def test_proposals_make_no_transitions(photos, make_recipe) -> None:
 def test_from_the_command_line(photos, tmp_path, model_file) -> None:
     from typer.testing import CliRunner
 
-    common = ["generate", "-i", str(photos), "-m", str(model_file), "--inference-steps", "4", "--device", "cpu"]
+    common = [
+        "generate",
+        "-i",
+        str(photos),
+        "-m",
+        str(model_file),
+        "--inference-steps",
+        "4",
+        "--device",
+        "cpu",
+        "--no-gate",
+    ]
     out = tmp_path / "out"
     done = CliRunner().invoke(app, [*common, "-o", str(out)])
     assert done.exit_code == 0, done.stderr

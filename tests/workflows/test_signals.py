@@ -23,7 +23,7 @@ def start(source: Path, out: Path, model: Path, *more: object) -> subprocess.Pop
     """``changen generate`` with the tiny model, slow enough to be met while it runs."""
     arguments = (
         "generate", "-i", source, "-o", out, "--classes", "background,building,road", "--model", model,
-        "--inference-steps", 40, "--strength", 1, "--device", "cpu", "--threads", 1, "--batch-size", 1, "-q", *more,
+        "--inference-steps", 40, "--strength", 1, "--device", "cpu", "--threads", 1, "--batch-size", 1, "--no-gate", "-q", *more,
     )  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
