@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from changen_cli.cli import options
@@ -143,7 +144,8 @@ def _rejected(made: RunResult) -> str:
 
     line = rejected_line(made.rejected, made.samples)
     much = sum(made.rejected.values()) > 0.2 * (made.samples + sum(made.rejected.values()))
-    return f"{line}; look at {made.output}/rejected" + (", and at docs/gate.md: that is much" if much else "")
+    look = f"; look at {made.output}/rejected" if Path(str(made.output), "rejected").is_dir() else ""
+    return f"{line}{look}{'; that is much: docs/gate.md says what to do' if much else ''}"
 
 
 def _estimate(recipe: Recipe, *, quiet: bool, as_json: bool) -> None:

@@ -13,10 +13,10 @@ from changen_cli.workflows.run import Run
 def simulate_dataset(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     """Make the masks, change masks and event logs of a dataset as the recipe says, and no images.
 
-    They are those of :func:`~changen_cli.workflows.generate.generate` with the same recipe, byte for byte, but for three
-    things: masks can show every state of damage, whatever a model can draw; no image is displaced, so that no rims
-    are unknown; and no sample is rejected for its image, so that all are first attempts. What the recipe says about synthesis plays no part, but for ``start``: from pure noise transitions may
-    lead to any class.
+    They are those of :func:`~changen_cli.workflows.generate.generate` with the same recipe, byte for byte, but for
+    three things: masks can show every state of damage, whatever a model can draw; no image is displaced, so that no
+    rims are unknown; and no sample is rejected for its image, so that all are first attempts. What the recipe says
+    about synthesis plays no part, but for ``start``: from pure noise transitions may lead to any class.
 
     Args:
         recipe: What to make.
