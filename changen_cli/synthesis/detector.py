@@ -99,7 +99,7 @@ class ChangeDetector(ModelMixin, ConfigMixin):
             float32 ``[H, W]`` in [0, 1].
         """
         out = np.empty(before.shape[:2], dtype=np.float32)
-        for wide, inner, place in pieces(*before.shape[:2], tile_px):
+        for wide, inner, place in pieces(before.shape[0], before.shape[1], tile_px):
             first, second = (as_input(image[wide][None], self) for image in (before, after))
             out[place] = self(first, second).change[0].float().sigmoid().cpu().numpy()[inner]
         return out

@@ -259,8 +259,8 @@ def load_network(path: Path, kind: type[N], called: str, fix: str) -> N:
     except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path} is not a readable {called}: {reason}", "Train it again") from error
-    model.to(memory_format=torch.channels_last).eval()
-    return model
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()
 
 
 def as_input(images: UInt8Array, model: nn.Module) -> Tensor:

@@ -155,11 +155,11 @@ class LabelledPairs:
             around = row, col
         else:
             tile = self._tiles[int(rng.choice(len(self._tiles), p=self._weights))]
-        layers = cut(
+        before, after, change, first, second = cut(
             [tile.before, tile.after], [tile.change, tile.first, tile.second], self._size, MAX_REDUCTION, rng,
             around=around,
         )  # fmt: skip
-        return PairCrop(*layers, tile.allowed)
+        return PairCrop(before, after, change, first, second, tile.allowed)
 
 
 class ExchangedPairs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,27 @@ if TYPE_CHECKING:
     from changen_cli.training.tiles import TilePool
 
 
+@dataclass(frozen=True)
+class Read:
+    """What was read into a pool.
+
+    Attributes:
+        count: How many pairs.
+        firsts: For every series that has any, the place of its first pair among them.
+        skipped: What cannot be used.
+    """
+
+    count: int
+    firsts: tuple[int, ...]
+    skipped: tuple[Skip, ...]
+
+
 def read_tiles(
     pairs: ImagePairs,
     numbers: Sequence[int],
     pool: TilePool[PairTile],
     told: Callable[[int, int], None] = lambda done, found: None,
-) -> tuple[list[int], list[Skip]]:
+) -> Read:
     """Read pairs of a set into a pool.
 
     Args:
@@ -33,9 +49,6 @@ def read_tiles(
         numbers: Which of it.
         pool: Where they go.
         told: Called after each number: how many are done, and how many pairs were found.
-
-    Returns:
-        For every series that has any, the place of its first pair among those read here; and what was skipped.
     """
     from changen_cli.training.detection_pairs import NOTHING_SAID, PairTile, meanings
 
@@ -57,7 +70,7 @@ def read_tiles(
             count += 1
         firsts += [start] if count > start else []
         told(done, count)
-    return firsts, skipped
+    return Read(count, tuple(firsts), tuple(skipped))
 
 
 def first_dates(tiles: Sequence[PairTile], firsts: Sequence[int]) -> list[SceneTile]:

@@ -138,12 +138,13 @@ def _train_all(
         progress.stage("reading")
         numbers = made.choose(SERIES)
         progress.total(len(numbers))
-        firsts, skipped = read_tiles(made, numbers, pool, progress.scene)
-        _tell(skipped, progress)
-        tiles, held = pool.tiles(), []
+        found = read_tiles(made, numbers, pool, progress.scene)
+        _tell(found.skipped, progress)
+        tiles = pool.tiles()
+        held: list[PairTile] = []
         if not tiles:
             raise UsageError(f"{master.root} holds no pair of dates to learn from")
-        first_of = {id(tiles[index]) for index in firsts}
+        first_of = {id(tiles[index]) for index in found.firsts}
         if request.real is None:
             tiles, held = split_by_place(tiles, _HELD_SHARE, request.seed)
             if not held:
