@@ -102,28 +102,35 @@ def real_pairs(pairs: ImagePairs, most: int, progress: Progress) -> Iterator[Ima
         progress.scene(done, found)
 
 
-def unchanged_pairs(roots: Sequence[Path], most: int, progress: Progress) -> Iterator[ImagePair]:
-    """Real images of the same places at two dates, without labels, as if nothing had changed.
+def find_unchanged(roots: Sequence[Path], most: int) -> list[tuple[Path, Path]]:
+    """Files of real images of the same places at two dates.
 
     Args:
         roots: Folders, see :func:`~changen_cli.workflows.nuisance_fit.find_pairs`.
-        most: At most so many, spread over them.
-        progress: Told how far it is.
+        most: At most so many pairs, spread over them.
 
     Raises:
         UsageError: There are none.
     """
     files = list(find_pairs(roots))
-    if not files:
+    if roots and not files:
         raise UsageError(
             f"--unchanged {', '.join(map(str, roots))}: no two images show one place",
             "Give them one name in a folder per date, or names that differ by a year",
         )
-    chosen = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
-    progress.total(len(chosen))
+    return [files[index * len(files) // most] for index in range(most)] if len(files) > most else files
+
+
+def unchanged_pairs(files: Sequence[tuple[Path, Path]], progress: Progress) -> Iterator[ImagePair]:
+    """Real images of the same places at two dates, without labels, as if nothing had changed.
+
+    Args:
+        files: The two images of each pair; what cannot be read is named and left out.
+        progress: Told how far it is.
+    """
+    progress.total(len(files))
     found = 0
-    for done, index in enumerate(chosen, start=1):
-        paths = files[index]
+    for done, paths in enumerate(files, start=1):
         try:
             rasters = [read_image(path) for path in paths]
             if rasters[0].image.shape != rasters[1].image.shape:

@@ -14,7 +14,14 @@ from changen_cli.core.scores import ChangeScores
 from changen_cli.core.seeding import derive_seed
 from changen_cli.core.types import Skip
 from changen_cli.exports.master import Master, open_master
-from changen_cli.workflows.detection_data import first_dates, movable_classes, read_tiles, real_pairs, unchanged_pairs
+from changen_cli.workflows.detection_data import (
+    find_unchanged,
+    first_dates,
+    movable_classes,
+    read_tiles,
+    real_pairs,
+    unchanged_pairs,
+)
 from changen_cli.workflows.evaluation import update_evaluation
 from changen_cli.workflows.image_pairs import ImagePair, ImagePairs, made_pairs, open_real_pairs
 from changen_cli.workflows.progress import Progress, Silent
@@ -84,6 +91,7 @@ def probe(out: Path, request: ProbeRequest | None = None, progress: Progress | N
     master = open_master(out)
     made = made_pairs(master, most_steps=None)
     theirs = None if request.real is None else open_real_pairs(request.real)
+    unchanged = find_unchanged(request.unchanged, request.samples)
     choose_compute("cpu", "float32", request.threads)
     work = request.detectors or out / FOLDER / f"{_key(master, request):016x}"
     trained, held = _train_all(master, made, work, request, progress)
@@ -91,14 +99,13 @@ def probe(out: Path, request: ProbeRequest | None = None, progress: Progress | N
     tested: Iterable[ImagePair] = held
     if theirs is not None:
         tested = real_pairs(theirs, request.samples, progress)
-    scores = test_detectors(trained, tested)
+    scores = try_detectors(trained, tested)
     if theirs is not None and not next(iter(scores.values())).counts:
         raise UsageError(f"--real {request.real}: no pair could be read")
     section = _section(request, theirs, scores)
-    if request.unchanged:
+    if unchanged:
         progress.stage("false alarms")
-        pairs = unchanged_pairs(request.unchanged, request.samples, progress)
-        alarms = test_detectors(trained, pairs)
+        alarms = try_detectors(trained, unchanged_pairs(unchanged, progress))
         section["unchanged_pairs"] = len(next(iter(alarms.values())).counts)
         section |= {f"false_alarm_share_{name}": _rounded(each.false_alarm_share) for name, each in alarms.items()}
     update_evaluation(out, {"usefulness": section})
@@ -107,7 +114,7 @@ def probe(out: Path, request: ProbeRequest | None = None, progress: Progress | N
     return section
 
 
-def test_detectors(detectors: dict[str, ChangeDetector], pairs: Iterable[ImagePair]) -> dict[str, ChangeScores]:
+def try_detectors(detectors: dict[str, ChangeDetector], pairs: Iterable[ImagePair]) -> dict[str, ChangeScores]:
     """Let detectors look at the same pairs.
 
     Args:
