@@ -118,7 +118,11 @@ def meanings(schema: ClassSchema) -> BoolArray:
     ids = np.arange(256, dtype=np.uint8)[None]
     known = to_openearthmap(ids, ids.shape, ClassSchema((*schema.names, *["other"] * (255 - len(schema.names)))))[0]
     named = frozenset(int(number) for number in known[: len(schema.names)] if 0 < number < IGNORE)
-    return LabelSet("", [], named).allowed()[known] if named else NOTHING_SAID
+    if not named:
+        return NOTHING_SAID
+    table = LabelSet("", [], named).allowed()[known]
+    table[list(schema.unknown_ids)] = True
+    return table
 
 
 def _roots(shapes: Sequence[tuple[int, ...]]) -> FloatArray:
