@@ -198,17 +198,19 @@ def _use_table(use: dict[str, Any], tested_on: str) -> Table:
     """What detectors learned from the dataset and from cheaper pairs; empty where the section is somebody else's."""
     from rich.table import Column, Table
 
+    from changen_cli.workflows.evaluation import RIVALS
+
     title = f"Usefulness: zero-shot on {tested_on}, {use['tested_pairs']} pairs"
     kinds = ("f1", "iou", "ap", "precision", "recall", "area_ratio", "false_alarm_share")
     heads = ("F1", "IoU", "AP", "precision", "recall", "area said / true", "false alarms")
     shown = [(key, head) for key, head in zip(kinds, heads, strict=True) if f"{key}_ours" in use]
     table = Table("learned from", *(Column(head, justify="right") for _, head in shown), title=title)
-    for name in ("ours", "label_exchange", "copy_paste"):
+    for name, told in RIVALS.items():
         if f"f1_{name}" in use:
             cells = [_value(use.get(f"{key}_{name}"), key) for key, _ in shown]
             error = use.get(f"f1_error_{name}")
             cells[0] += f" ± {error:.2g}" if error is not None else ""
-            table.add_row({"ours": "this dataset"}.get(name, name.replace("_", " ")), *cells)
+            table.add_row(told, *cells)
     return table
 
 

@@ -36,7 +36,6 @@ PAIRS_SEEN = 2_400
 SERIES = 400
 """Most series the crops are taken from."""
 FOLDER = ".probe"
-RIVALS = ("ours", "label_exchange", "copy_paste")
 _HELD_SHARE = 0.25
 _BATCH, _CROP_PX, _RATE = 8, 128, 1e-3
 _SHOWN = ("f1", "f1_error", "iou", "ap", "precision", "recall", "area_ratio")

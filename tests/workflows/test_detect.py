@@ -32,7 +32,14 @@ def pixels(seed: int, height: int = 70, width: int = 90) -> np.ndarray:
 
 
 def tiff(path: Path, image: np.ndarray, transform: Affine = PLACE) -> Path:
-    options = {"driver": "GTiff", "count": 3, "dtype": "uint8", "nodata": 0, "crs": "EPSG:32640", "transform": transform}
+    options = {
+        "driver": "GTiff",
+        "count": 3,
+        "dtype": "uint8",
+        "nodata": 0,
+        "crs": "EPSG:32640",
+        "transform": transform,
+    }
     with rasterio.open(path, "w", height=image.shape[0], width=image.shape[1], **options) as target:
         target.write(np.moveaxis(image, 2, 0))
     return path
