@@ -18,8 +18,8 @@ FORBIDDEN = {
     "subprocess.check_call", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "tempfile.mktemp",
     "shutil.unpack_archive", "torch.jit.load", "torch.hub.load",
 }  # fmt: skip
-ALLOWED = {"workflows/likeness.py": "torch.jit.load"}
-"""A feature network the user names for --fid-weights is a program, as the help says."""
+ALLOWED = {"workflows/published_metrics.py": "torch.jit.load"}
+"""Networks the user names for --fid-weights and the like are programs, as the help says."""
 METHODS = {"extractall": "archives are unpacked entry by entry, in sources/archives.py", "extract": "likewise"}
 NEEDED = {
     "torch.load": ("weights_only", lambda value: isinstance(value, ast.Constant) and value.value is True),

@@ -43,6 +43,14 @@ def evaluate(
             help="Add FID and KID by this network, a TorchScript program that you trust; needs changen\\[metrics].",
         ),
     ] = None,
+    clip_weights: Annotated[
+        Path | None,
+        typer.Option("--clip-weights", metavar="FILE", help="Add CMMD by this network; likewise a program."),
+    ] = None,
+    lpips_weights: Annotated[
+        Path | None,
+        typer.Option("--lpips-weights", metavar="FILE", help="Add LPIPS by this network; likewise a program."),
+    ] = None,
     use: Annotated[
         bool,
         typer.Option(
@@ -101,11 +109,13 @@ def evaluate(
     from changen_cli.core.errors import UsageError
     from changen_cli.workflows.evaluate import evaluate as run
     from changen_cli.workflows.probe import ProbeRequest, probe
+    from changen_cli.workflows.published_metrics import Networks
 
+    networks = Networks(fid_weights, clip_weights, lpips_weights)
     if not use and (unchanged or detectors):
         raise UsageError("--unchanged and --detectors go with --probe", "Add --probe")
     with make_progress(quiet=quiet, items="items", made="read") as progress:
-        found = run(out, real=real, samples=samples, likeness=likeness, fid_weights=fid_weights, progress=progress)
+        found = run(out, real=real, samples=samples, likeness=likeness, networks=networks, progress=progress)
         if use:
             request = ProbeRequest(
                 real=real, unchanged=tuple(unchanged or ()), pairs_seen=probe_pairs, samples=samples, seed=probe_seed,

@@ -16,6 +16,7 @@ from changen_cli.core.errors import UsageError
 
 LARGEST_BYTES = 1 << 18
 """The worst text of that length takes ten seconds to read."""
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class PlainLoader(yaml.SafeLoader):
@@ -36,10 +37,11 @@ class PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_scalar(self, node: Any) -> Any:
-        """Refuse zero bytes, which no path and no name can hold."""
+        """Refuse zero bytes, which no path and no name can hold, and halves of characters, which no file can."""
         value = super().construct_scalar(node)
-        if isinstance(value, str) and "\0" in value:
-            raise yaml.MarkedYAMLError(problem="a text with a zero byte", problem_mark=node.start_mark)
+        if isinstance(value, str) and (found := _UNWRITABLE.search(value)):
+            what = "a zero byte" if found[0] == "\0" else f"half a character (\\u{ord(found[0]):04x})"
+            raise yaml.MarkedYAMLError(problem=f"a text with {what}", problem_mark=node.start_mark)
         return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -130,6 +130,8 @@ def _zip_entries(file: IO[bytes], budget: _Budget) -> Iterator[Entry]:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ValueError(f"it holds {info.filename[:80]!r}, a link or device")
+            if not info.filename:  # zipfile itself fails on it
+                raise ValueError("it holds an entry without a name")
             if info.flag_bits & 1:
                 raise ValueError("it is encrypted")
             if info.is_dir():

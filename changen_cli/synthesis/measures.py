@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ RIM_STATISTICS = (
 """Names of the figures :func:`rim_statistics` returns."""
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
 _FEWEST_PX = 24
+_CLIP_WIDTH = 10.0
 
 
 def frechet_distance(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
@@ -68,6 +69,35 @@ def kernel_distance(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) ->
 
     def kernel(x: Array, y: Array) -> Array:
         return np.asarray((x @ y.T / width + 1) ** 3)
+
+    return _discrepancy(a, b, kernel)
+
+
+def clip_discrepancy(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
+    """CMMD (Jayasumana et al., CVPR 2024): 1000 times the squared MMD of unit vectors under a Gaussian of width 10.
+
+    The unbiased estimate, so that figures of sets of different sizes compare; single ones may be slightly negative.
+
+    Args:
+        a: Embeddings ``[N, D]``, N ≥ 2; scaled to unit length here.
+        b: ``[M, D]``, M ≥ 2.
+
+    Raises:
+        ValueError: For fewer than two vectors, or different widths.
+    """
+
+    def unit(x: Array) -> Array:
+        return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
+
+    def kernel(x: Array, y: Array) -> Array:
+        return np.asarray(np.exp((x @ y.T - 1) / _CLIP_WIDTH**2))  # |x - y|² = 2 - 2 x·y
+
+    a, b = _checked(a, b)
+    return 1e3 * _discrepancy(unit(a), unit(b), kernel)
+
+
+def _discrepancy(a: Array, b: Array, kernel: Callable[[Array, Array], Array]) -> float:
+    """Unbiased squared maximum mean discrepancy."""
 
     def within(x: Array) -> float:
         values = kernel(x, x)

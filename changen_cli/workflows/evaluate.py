@@ -18,8 +18,9 @@ from changen_cli.workflows.change_statistics import Asked, ChangeStatistics
 from changen_cli.workflows.cues import PairCues, observe
 from changen_cli.workflows.evaluation import update_evaluation
 from changen_cli.workflows.image_pairs import ImagePairs, made_pairs, open_real_pairs
-from changen_cli.workflows.likeness import Likeness, PublishedDistances, bundled_describer
+from changen_cli.workflows.likeness import Likeness, bundled_describer
 from changen_cli.workflows.progress import Progress, Silent
+from changen_cli.workflows.published_metrics import Networks, PublishedMetrics
 from changen_cli.workflows.validate import MASTER, validate
 
 SAMPLES = 200
@@ -54,7 +55,7 @@ def evaluate(
     real: Path | None = None,
     samples: int = SAMPLES,
     likeness: bool = True,
-    fid_weights: Path | None = None,
+    networks: Networks | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure a dataset, write ``OUT/evaluation.json``, and put the figures into its card.
@@ -67,7 +68,7 @@ def evaluate(
         real: A folder of real pairs to compare with, see :func:`~changen_cli.workflows.image_pairs.open_real_pairs`.
         samples: Most samples, and most real pairs, whose pixels are looked at; counts and areas are of all samples.
         likeness: Whether to compare drawn with real ground by the bundled segmenter's features, which needs torch.
-        fid_weights: A network for FID and KID, see :class:`~changen_cli.workflows.likeness.PublishedDistances`.
+        networks: Networks for FID, KID, CMMD and LPIPS; they run as programs.
         progress: Told how far it is.
 
     Returns:
@@ -76,16 +77,17 @@ def evaluate(
     Raises:
         UsageError: There is no finished dataset with images, or no real pair.
         OutputError: A file of the dataset cannot be read.
-        ModelError: ``fid_weights`` cannot be used.
+        ModelError: A network cannot be used.
         LockedError: A run writes to it.
     """
-    if fid_weights is not None and not likeness:
-        raise UsageError("--fid-weights is for what --no-likeness leaves out", "Leave one of the two out")
+    named = networks.options() if networks else []
+    if named and not likeness:
+        raise UsageError(f"{named[0]} is for what --no-likeness leaves out", "Leave one of the two out")
     progress = progress or Silent()
     master = open_master(out)
     made = made_pairs(master)
     theirs = None if real is None else open_real_pairs(real)
-    published = None if fid_weights is None else PublishedDistances(fid_weights)
+    published = PublishedMetrics(networks) if networks and named else None
     checked = validate(out, layout=MASTER, progress=progress)
     asked = _count(master, progress)
     ours = look(made, samples, "pairs made", likeness=likeness, published=published, progress=progress)
@@ -121,7 +123,7 @@ def look(
     *,
     likeness: bool,
     progress: Progress,
-    published: PublishedDistances | None = None,
+    published: PublishedMetrics | None = None,
 ) -> Seen:
     """Go through some pairs of a set, one at a time.
 

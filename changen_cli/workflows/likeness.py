@@ -6,20 +6,17 @@ the same classes of the same pairs, so that content differs as little as it can.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from changen_cli.core.errors import ModelError
 from changen_cli.core.types import BoolArray, UInt8Array
-from changen_cli.exports.findings import one_line
 from changen_cli.synthesis.measures import frechet_distance, kernel_distance
 from changen_cli.workflows.image_pairs import ImagePair
 from changen_cli.workflows.measures import WINDOW_PX, centred_window
+from changen_cli.workflows.published_metrics import PublishedMetrics
 
 Describe = Callable[[UInt8Array], npt.NDArray[np.floating]]
 """uint8 ``[N, S, S, 3]`` to features ``[N, D]``."""
@@ -28,8 +25,6 @@ WINDOWS = 512
 """Windows of each sort that are wanted of a set."""
 FEWEST = 32
 _OF_A_PAIR = (8, 64)
-_INSTALL = 'Install it with: pip install "changen[metrics]"'
-_INPUT_PX = 299
 _SORTS = ("changed", "first", "unchanged")
 
 
@@ -39,10 +34,10 @@ class Likeness:
     Args:
         describe: Gives the features of windows.
         pairs: So many pairs are to come: of fewer, more windows are taken each.
-        published: Gets the windows of changed pixels and of earlier dates too.
+        published: Gets the windows too.
     """
 
-    def __init__(self, describe: Describe, pairs: int, published: PublishedDistances | None = None) -> None:
+    def __init__(self, describe: Describe, pairs: int, published: PublishedMetrics | None = None) -> None:
         self._published = published
         self._describe = describe
         self._each = min(max(_OF_A_PAIR[0], WINDOWS // max(1, pairs)), _OF_A_PAIR[1])
@@ -53,7 +48,7 @@ class Likeness:
         if min(pair.change.shape) < WINDOW_PX:
             return
         still = pair.known & ~pair.change
-        windows: dict[str, list[UInt8Array]] = {sort: [] for sort in _SORTS}
+        windows: dict[str, list[UInt8Array]] = {sort: [] for sort in (*_SORTS, "was", "was_unchanged")}
         for place in _draw(pair.change, self._each, rng):
             like = still if pair.masks is None else still & (pair.masks[0] == pair.masks[1][place])
             others = _draw(like, 2, rng)
@@ -61,11 +56,17 @@ class Likeness:
                 windows["changed"].append(centred_window(pair.after, *place))
                 windows["first"].append(centred_window(pair.before, *others[0]))
                 windows["unchanged"].append(centred_window(pair.after, *others[1]))
-        for sort, found in windows.items():
-            if found:
-                self._found[sort].append(self._describe(np.stack(found)))
-        if self._published is not None and windows["changed"]:
-            self._published.add(np.stack(windows["changed"]), np.stack(windows["first"]))
+                windows["was"].append(centred_window(pair.before, *place))
+                windows["was_unchanged"].append(centred_window(pair.before, *others[1]))
+        if not windows["changed"]:
+            return
+        stacks = {sort: np.stack(found) for sort, found in windows.items()}
+        for sort, found in self._found.items():
+            found.append(self._describe(stacks[sort]))
+        if self._published is not None:
+            self._published.add(stacks["changed"], stacks["first"])
+            self._published.add_dates("changed", stacks["was"], stacks["changed"])
+            self._published.add_dates("unchanged", stacks["was_unchanged"], stacks["unchanged"])
 
     def features(self, sort: str) -> npt.NDArray[np.floating]:
         """``[N, D]``: of windows ``changed``, ``unchanged`` (both of later dates), or ``first`` (earlier dates)."""
@@ -103,75 +104,6 @@ def bundled_describer() -> Describe:
     from changen_cli.synthesis.segmenter import load_segmenter
 
     return load_segmenter(BUNDLED / f"{SEGMENTER}.safetensors").describe
-
-
-class PublishedDistances:
-    """FID and KID of drawn to real windows as torchmetrics computes them, by a network the user has.
-
-    Args:
-        weights: TorchScript of a network from uint8 ``[N, 3, 299, 299]`` to features ``[N, D]``, or of the usual
-            Inception, whose features are asked for by ``return_features``. Nothing is ever downloaded.
-
-    Raises:
-        ModelError: torchmetrics is not installed, or the file is no such network.
-    """
-
-    def __init__(self, weights: Path) -> None:
-        try:
-            from torchmetrics.image.fid import FrechetInceptionDistance
-            from torchmetrics.image.kid import KernelInceptionDistance
-        except ImportError:
-            raise ModelError("--fid-weights needs torchmetrics", _INSTALL) from None
-        try:
-            network = _feature_network(weights)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that all features are kept: they are few
-                self._fid = FrechetInceptionDistance(feature=network)
-                self._kid = KernelInceptionDistance(feature=network, subset_size=FEWEST)
-        except (OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-            reason = f"{weights} is no TorchScript network of images: {one_line(error, weights)}"
-            raise ModelError(reason, "Give --fid-weights another file") from None
-
-    def add(self, drawn: UInt8Array, real: UInt8Array) -> None:
-        """Note windows uint8 ``[N, S, S, 3]``, enlarged to 299 px."""
-        import torch
-        import torch.nn.functional as F
-
-        for windows, is_real in ((drawn, False), (real, True)):
-            stack = torch.from_numpy(np.ascontiguousarray(windows.transpose(0, 3, 1, 2))).float()
-            large = F.interpolate(stack, (_INPUT_PX, _INPUT_PX), mode="bilinear").round().to(torch.uint8)
-            for metric in (self._fid, self._kid):
-                metric.update(large, real=is_real)
-
-    def figures(self) -> dict[str, float]:
-        """``fid_changed`` and ``kid_changed``, the latter over subsets drawn the same way every time."""
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return {"fid_changed": float(self._fid.compute()), "kid_changed": float(self._kid.compute()[0])}
-
-
-def _feature_network(weights: Path) -> Any:
-    """The network of a TorchScript file, as a module that gives features."""
-    import torch
-
-    script = torch.jit.load(str(weights), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-    named = "return_features" in {argument.name for argument in script.forward.schema.arguments}
-
-    class Features(torch.nn.Module):
-        """Gives features only."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.script = script
-
-        @torch.no_grad()
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.script(images, return_features=True) if named else self.script(images)
-            return found.float().flatten(1)
-
-    return Features()
 
 
 def _draw(where: BoolArray, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:

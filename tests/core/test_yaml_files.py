@@ -51,6 +51,7 @@ def test_what_is_written_is_read_back(value: object) -> None:
         ("[" * 3000, "x: nested too deeply"),
         ("a: '\x00'", "unacceptable character"),
         ('a: "x\\0"', "x: a text with a zero byte"),
+        ('"\\uD800": 1', r"x: a text with half a character (\ud800)"),
         ("a: 1\n---\nb: 1", "x, line 2, column 1: "),
     ],
 )

@@ -179,6 +179,13 @@ def test_what_is_no_archive(tmp_path: Path, name: str, content: bytes) -> None:
     refused(tmp_path / name, "cannot be unpacked")
 
 
+def test_a_zip_entry_without_a_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x", b"1")
+        archive.infolist()[0].filename = ""
+    refused(tmp_path / "a.zip", "holds an entry without a name")
+
+
 def test_encrypted_and_foreign_zips(tmp_path: Path) -> None:
     data = bytearray(write_zip(tmp_path / "a.zip", {"a.png": b"1"}).read_bytes())
     locked = bytearray(data)
