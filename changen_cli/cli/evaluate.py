@@ -210,7 +210,7 @@ def _use_table(use: dict[str, Any], tested_on: str) -> Table:
 
     from changen_cli.workflows.evaluation import RIVALS
 
-    title = f"Usefulness: zero-shot on {tested_on}, {use['tested_pairs']} pairs"
+    title = f"Usefulness: zero-shot on {tested_on}, {use.get('tested_pairs')} pairs"
     kinds = ("f1", "iou", "ap", "precision", "recall", "area_ratio", "false_alarm_share")
     heads = ("F1", "IoU", "AP", "precision", "recall", "area said / true", "false alarms")
     shown = [(key, head) for key, head in zip(kinds, heads, strict=True) if f"{key}_ours" in use]

@@ -91,9 +91,9 @@ def detect(
     detector, progress = load_detector(model).to(compute.device), progress or Silent()
     pairs = _pairs(before, after)
     targets = [_target(output, pair, many=before.is_dir()) for pair in pairs]
-    if not overwrite:
-        for target in targets:
-            _refuse_existing(target)
+    read = {path.resolve() for pair in pairs for path in pair}
+    for target in targets:
+        _check_target(target, read, overwrite=overwrite)
     progress.stage("detecting")
     progress.total(len(pairs))
     done = []
@@ -141,9 +141,11 @@ def _beside(target: Path) -> tuple[Path, Path]:
     )
 
 
-def _refuse_existing(target: Path) -> None:
+def _check_target(target: Path, read: set[Path], *, overwrite: bool) -> None:
     for path in (target, *_beside(target)):
-        if path.exists():
+        if path.resolve() in read:
+            raise OutputError(f"{path} is one of the images to look at", "Choose another --output")
+        if path.exists() and not overwrite:
             raise OutputError(f"{path} exists already", "Pass --overwrite to replace it, or another --output")
 
 

@@ -178,6 +178,8 @@ def _sources(
         sources["copy_paste"] = PastedPairs(scenes, size, movable_classes(master.schema))
     except UsageError as error:
         progress.note(f"no copy-paste to compare with: {error}")
+    for source in sources.values():
+        source.told["dataset"] = str(master.manifest.get("checksums"))
     return sources
 
 
@@ -195,7 +197,10 @@ def _train(name: str, source: PairSource, folder: Path, request: ProbeRequest, p
     progress.total(total)
     model = new_detector("small", request.seed, init=request.init)
     task = DetectorTask(model, source, facts={"trained_on": source.told})
-    run(task, settings, folder, resume=True, on_step=lambda step: progress.scene(step.images, step.images))
+    try:
+        run(task, settings, folder, resume=True, on_step=lambda step: progress.scene(step.images, step.images))
+    except UsageError as error:
+        raise UsageError(f"{folder} holds a detector of another probe", "Name another --detectors folder") from error
     return load_detector(folder)
 
 

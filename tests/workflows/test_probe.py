@@ -78,6 +78,8 @@ def test_without_real_pairs_places_are_held_out(planted: Path, tmp_path: Path) -
     assert any("proves nothing real" in text for text in told)
     assert read_facts(tmp_path / "kept" / "ours" / "model.safetensors")["trained_on"]["count"] == 6
     assert "unchanged_pairs" not in section
+    with pytest.raises(UsageError, match="of another probe"):
+        probe(planted, ProbeRequest(pairs_seen=8, threads=1, seed=1, detectors=tmp_path / "kept"))
 
 
 @pytest.mark.slow
