@@ -28,6 +28,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("probed") / "out", 8, make=planted_sample, kind="soft")
 
 
+@pytest.fixture(autouse=True)
+def small_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "_CROP_PX", 64)
+
+
 def write_real(root: Path) -> Path:
     for number in range(2):
         before, after, change = pair("soft", 90 + number)
