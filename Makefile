@@ -51,22 +51,25 @@ test-browser: $(VENV)/.installed-dev ## Run the tests that need Chromium (apt in
 fuzz: $(VENV)/.installed-dev ## Try the parsers with new inputs for MINUTES (10)
 	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py $(MINUTES)
 
-check: $(VENV)/.installed-dev docs-check ## Lint, formatting, types, and whether docs/cli.md is up to date
+check: $(VENV)/.installed-dev docs-check ## Lint, formatting, types, and whether pages from the code are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed ## Write docs/cli.md from the commands' own help
-	$(BIN)/python tools/cli_reference.py
+docs: $(VENV)/.installed ## Write the pages that come from the code, and build the site: site/index.html
+	@for page in cli error api; do $(BIN)/python tools/$${page}_reference.py || exit 1; done
+	$(PIP) -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
+	@echo "Look at  site/index.html"
 
 docs-check: $(VENV)/.installed
-	$(BIN)/python tools/cli_reference.py --check
+	@for page in cli error api; do $(BIN)/python tools/$${page}_reference.py --check || exit 1; done
 
 bench: $(VENV)/.installed ## Run the benchmarks
 	@for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
 
-clean: ## Remove what these targets made: .venv, demo-output, caches
-	rm -rf $(VENV) demo-output build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean: ## Remove what these targets made: .venv, demo-output, site, caches
+	rm -rf $(VENV) demo-output site build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 $(VENV)/bin/python:
 	@command -v "$(PYTHON)" >/dev/null || { \

@@ -8,6 +8,7 @@ Usage: python tools/cli_reference.py [--check]
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import types
 from collections import defaultdict
@@ -36,13 +37,21 @@ the dataset. `--json` prints one JSON object instead. Progress is a bar on a ter
 | 1 | the run failed: model, output folder; or `validate` found errors |
 | 2 | the request cannot be carried out: option, input folder, device |
 | 3 | too much failed, or something is left to do; what was made is kept; or `replay` gave other bytes |
-| 130 | interrupted; what was finished is kept |
+| 4 | another run writes to the output folder |
+| 130, 143 | interrupted (Ctrl-C, SIGTERM); what was finished is kept |
 """
 
 
 def cell(text: str) -> str:
     """One line, safe in a table."""
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def prose(text: str) -> str:
+    """A help text as Markdown: paragraphs that begin in bold become a list, examples code."""
+    parts = [re.sub(r"^\[bold\](.+?)\[/bold\]", r"- `\1`", part) for part in text.replace("<", "&lt;").split("\n\n")]
+    text = "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("\n- ", "\n\n- ", 1)
+    return re.sub(r"^Example: (.+)$", r"Example: `\1`", text, flags=re.MULTILINE)
 
 
 def takes(hint: Any) -> str:
@@ -74,14 +83,14 @@ def describe(name: str, command: Callable[..., Any]) -> str:
         hint, info = get_args(hints[key])
         # Typer keeps the first name of an annotated option as its default.
         flags = [flag for flag in (info.default, *(info.param_decls or ())) if isinstance(flag, str)]
-        names = " ".join(f"`{flag}`" for flag in flags)
+        names = " ".join(f"`{flag}`" for flag in flags or [f"--{key.replace('_', '-')}"])
         if isinstance(info, ArgumentInfo):
             names = f"`{key.upper()}`"
             usage.append(key.upper() if parameter.default is inspect.Parameter.empty else f"[{key.upper()}]")
         help_text, _, stated = (info.help or "").replace("\\[", "[").partition(" [default: ")
         columns = (names, takes(hint), stated.rstrip("]") or shown_default(parameter, info), help_text)
         panels[info.rich_help_panel or ""].append(f"| {' | '.join(map(cell, columns))} |")
-    text = [f"## changen {name}", inspect.getdoc(command) or "", f"```\n{' '.join([*usage, '[OPTIONS]'])}\n```"]
+    text = [f"## changen {name}", prose(inspect.getdoc(command) or ""), f"```\n{' '.join([*usage, '[OPTIONS]'])}\n```"]
     for panel, rows in panels.items():
         text += [f"**{panel}**"] if panel else []
         text.append("\n".join(["| option | takes | default | meaning |", "| --- | --- | --- | --- |", *rows]))

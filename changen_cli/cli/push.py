@@ -37,6 +37,7 @@ TokenFile = Annotated[
     ),
 ]
 _TOKEN_BYTES = 4096
+_NO_FILE = "Leave it out to use HF_TOKEN or the stored login"
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 
 
@@ -123,9 +124,10 @@ def read_token(path: Path | None) -> str | None:
     try:
         text = sys.stdin.readline() if str(path) == "-" else read_text(path, _TOKEN_BYTES)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--token-file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--token-file {path} cannot be read: {reason}", _NO_FILE) from None
     if not text.strip():
-        raise UsageError(f"--token-file {path} is empty", "Leave it out to use HF_TOKEN or the stored login")
+        raise UsageError(f"--token-file {path} is empty", _NO_FILE)
     return text
 
 

@@ -33,7 +33,10 @@ def need_objects(master: Master, layout: str) -> None:
     """
     if not master.schema.building_ids:
         classes = ", ".join(master.schema.names)
-        raise UsageError(f"{master.root} has no class that is a building ({classes}), and {layout} is about buildings")
+        raise UsageError(
+            f"{master.root} has no class that is a building ({classes}), and {layout} is about buildings",
+            "Choose another layout, such as levir-cd, second or webdataset",
+        )
 
 
 def need_buildings(master: Master, layout: str) -> None:

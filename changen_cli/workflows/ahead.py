@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 
-def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
-    """Run an iterator on another thread, at most ``depth`` items ahead; its errors surface here."""
-    ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+_SMALL_ITEMS = 256
+_PATIENCE_S = 0.2
+
+
+def read_ahead(
+    items: Iterator[Item], depth: int, is_large: Callable[[Item], bool] = lambda item: True
+) -> Generator[Item, None, None]:
+    """Run an iterator on another thread, at most ``depth`` large items ahead; its errors surface here.
+
+    Args:
+        items: The iterator.
+        depth: So many large items may wait.
+        is_large: Which items take memory; a few hundred of the others may wait too.
+    """
+    ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=_SMALL_ITEMS)
+    room = threading.Semaphore(depth)
     stop = threading.Event()
 
     def put(kind: str, value: Any) -> None:
+        while kind == "item" and is_large(value) and not stop.is_set() and not room.acquire(timeout=_PATIENCE_S):
+            continue
         while not stop.is_set():
             try:
-                return ahead.put((kind, value), timeout=0.2)
+                return ahead.put((kind, value), timeout=_PATIENCE_S)
             except queue.Full:
                 continue
 
@@ -44,6 +59,8 @@ def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]
                 raise value
             if kind == "end":
                 return
+            if is_large(value):
+                room.release()
             yield value
     finally:
         stop.set()

@@ -92,7 +92,7 @@ def open_real_pairs(root: Path, *, named: str = "--real", most_steps: int | None
         UsageError: There is no such folder, or no pair in it.
     """
     if not root.is_dir():
-        raise UsageError(f"{named} {root} is no folder")
+        raise UsageError(f"{named} {root} is no folder", "Give the folder that holds A/ B/ label/ or the like")
     if (root / "manifest.json").is_file() and (root / "classes.json").is_file():
         return made_pairs(open_master(root), most_steps=most_steps)
     folders = [root, *(root / name for name in list_folder(root)[1])]

@@ -41,7 +41,7 @@ def make_shards(
     Raises:
         Exception: Whatever stands in the way; what the writing thread was handed before is written.
     """
-    ahead = read_ahead(work, depth=2 * recipe.run.batch_size)
+    ahead = read_ahead(work, recipe.run.batch_size + 1, lambda item: isinstance(item, Plan))
     writer = _Writer()
     stop, sealed = "", False
     batch: list[Plan] = []
@@ -68,7 +68,7 @@ def make_shards(
                     flush()
             elif isinstance(item, Border):
                 flush()
-                writer.submit([partial(maker.seal, maker.next_shard())])
+                writer.follow(partial(maker.seal, maker.next_shard()))
                 sealed = True
             else:
                 for line in maker.note(item):
@@ -103,16 +103,31 @@ def _drawn(draw: Draw, batch: list[Plan], maker: ShardMaker, progress: Progress)
 
 
 class _Writer:
-    """One thread that writes, in order, what it is handed; a batch at most waits."""
+    """One thread that writes, in order, what it is handed; a batch at most waits. After an error it writes nothing."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._pending: list[Future[Any]] = []
+        self._broken = False
 
     def submit(self, tasks: list[Callable[[], Any]]) -> None:
         """Hand over tasks, once those before are done: that bounds memory, and their errors surface soon."""
         self.finish()
-        self._pending = [self._pool.submit(task) for task in tasks]
+        for task in tasks:
+            self.follow(task)
+
+    def follow(self, task: Callable[[], Any]) -> None:
+        """Hand over a task without waiting; it is done after those before."""
+        self._pending.append(self._pool.submit(self._do, task))
+
+    def _do(self, task: Callable[[], Any]) -> None:
+        if self._broken:  # a shard without one of its samples must not be sealed
+            return
+        try:
+            task()
+        except BaseException:
+            self._broken = True
+            raise
 
     def finish(self) -> None:
         """Wait for all tasks; raises what went wrong."""

@@ -67,7 +67,9 @@ def find_sample(master: Master, name: str) -> Sample:
     for number, row in enumerate(master.rows()):
         if not name or row["image_name"] == name:
             return Lookup(master)[number]
-    raise UsageError(f"{master.root} holds no sample {name!r}" if name else f"{master.root} holds no sample")
+    if not name:
+        raise UsageError(f"{master.root} holds no sample", "Run the command that made it again")
+    raise UsageError(f"{master.root} holds no sample {name!r}", "Ids are the column image_name of its metadata")
 
 
 def _frames(

@@ -87,7 +87,7 @@ def open_pairs(root: Path, layout: PairLayout | None = None, classes: Sequence[s
         UsageError: There is no such folder or no pair in it, or nothing says what its classes are.
     """
     if not root.is_dir():
-        raise UsageError(f"--pairs {root} is no folder")
+        raise UsageError(f"--pairs {root} is no folder", _LAYOUTS)
     layout = layout or _detect(root)
     if layout == "torchange":
         return _open_parquet(root, _named(root, classes))

@@ -76,6 +76,23 @@ def test_closed_early_it_stops_its_thread() -> None:
     assert running() == 0
 
 
+def test_small_items_take_no_room() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    ahead = read_ahead(items(), 2, lambda number: number % 10 == 9)
+    assert next(ahead) == 0
+    assert wait_until(lambda: len(made) == 30), "two large ones wait, the third is in hand"
+    time.sleep(0.3)
+    assert len(made) == 30
+    assert [next(ahead) for _ in range(99)] == list(range(1, 100))
+    assert list(ahead) == [] and running() == 0
+
+
 def test_an_error_of_the_consumer_stops_the_thread() -> None:
     ahead = read_ahead(iter(range(10**9)), depth=1)
     with pytest.raises(RuntimeError), _closing(ahead):
