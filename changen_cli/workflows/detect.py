@@ -106,7 +106,7 @@ def detect(
 def _pairs(before: Path, after: Path) -> list[tuple[Path, Path]]:
     for path in (before, after):
         if not path.exists():
-            raise UsageError(f"{path} does not exist")
+            raise UsageError(f"{path} does not exist", "Give two images, or two folders of images")
     if before.is_dir() != after.is_dir():
         raise UsageError(f"of {before} and {after} one is a folder", "Give two images, or two folders of images")
     if not before.is_dir():
@@ -130,7 +130,7 @@ def _target(output: Path | None, pair: tuple[Path, Path], *, many: bool) -> Path
         return (output or Path("changes")) / f"{pair[0].stem}{'.tif' if placed else '.png'}"
     target = output or Path(f"change{'.tif' if placed else '.png'}")
     if target.suffix.lower() not in (".png", *_TIFF):
-        raise UsageError(f"--output {target}: a change map is .png or .tif")
+        raise UsageError(f"--output {target}: a change map is no such file", "End its name in .png or .tif")
     return target
 
 

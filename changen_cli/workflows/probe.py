@@ -100,7 +100,7 @@ def probe(out: Path, request: ProbeRequest | None = None, progress: Progress | N
         tested = real_pairs(theirs, request.samples, progress)
     scores = try_detectors(trained, tested)
     if theirs is not None and not next(iter(scores.values())).counts:
-        raise UsageError(f"--real {request.real}: no pair could be read")
+        raise UsageError(f"--real {request.real}: no pair could be read", "Give another folder of pairs")
     section = _section(request, theirs, scores)
     if unchanged:
         progress.stage("false alarms")
@@ -149,7 +149,7 @@ def _train_all(
         tiles = pool.tiles()
         held: list[PairTile] = []
         if not tiles:
-            raise UsageError(f"{master.root} holds no pair of dates to learn from")
+            raise UsageError(f"{master.root} holds no pair of dates to learn from", "Make more samples")
         first_of = {id(tiles[index]) for index in found.firsts}
         if request.real is None:
             tiles, held = split_by_place(tiles, _HELD_SHARE, request.seed)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from changen_cli.core.errors import ModelError, UsageError
 from changen_cli.workflows.detection_data import read_tiles
@@ -42,7 +42,7 @@ class DetectorRequest:
 
     datasets: tuple[Path, ...]
     output: Path
-    size: str = "small"
+    size: Literal["small", "1x256"] = "small"
     init: str | None = None
     license: str = ""
     crop_size: int = 128
@@ -115,14 +115,12 @@ def _read(request: DetectorRequest, pool: TilePool[PairTile], progress: TrainPro
 
 def _detector(request: DetectorRequest, seed: int) -> tuple[ChangeDetector, str]:
     """The detector to train, and what it starts from."""
-    from changen_cli.training.detector import SIZES, new_detector
+    from changen_cli.training.detector import new_detector
 
     init = request.init or ("segmenter" if request.size == "small" else "none")
-    if request.size not in SIZES:
-        raise UsageError(f"--size {request.size}: one of {', '.join(SIZES)}")
     if init == "segmenter" and request.size != "small":
         raise UsageError(f"--init segmenter has not the shape of --size {request.size}", "Leave out one of the two")
     if init not in ("segmenter", "none") and not Path(init).exists():
         raise ModelError(f"--init {init} does not exist", "Give a detector's file or folder, segmenter or none")
-    model = new_detector(request.size, seed, init=None if init == "none" else init)  # type: ignore[arg-type]
+    model = new_detector(request.size, seed, init=None if init == "none" else init)
     return model, init if init in ("segmenter", "none") else Path(init).resolve().name

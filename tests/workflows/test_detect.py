@@ -101,7 +101,7 @@ def test_what_cannot_be_done_is_one_line(model: Path, tmp_path: Path) -> None:
         detect(a, tmp_path, model)
     with pytest.raises(UsageError, match="does not exist"):
         detect(a, tmp_path / "nowhere.png", model)
-    with pytest.raises(UsageError, match=r"\.png or \.tif"):
+    with pytest.raises(UsageError, match=r"in \.png or \.tif"):
         detect(a, a, model, output=tmp_path / "x.gif")
     with pytest.raises(OutputError, match="one of the images"):
         detect(a, a, model, output=a, overwrite=True)
