@@ -137,9 +137,17 @@ TOPICS: tuple[Topic, ...] = (
             "workflows/image_pairs.py",
             "workflows/transition_fit.py",
             "workflows/transition_pairs.py",
+            "workflows/probe.py",
+            "workflows/detection_data.py",
+            "cli/evaluate.py",
         ),
         "Which folders of real pairs are known: [evaluate](evaluate.md#shortcuts), "
         "[transitions](events.md#transitions).",
+    ),
+    Topic(
+        "Change detectors",
+        ("workflows/detect.py", "workflows/train_detector.py", "cli/detector.py"),
+        "See [a change detector](detector.md).",
     ),
     Topic(
         "Exports", ("exports/", "cli/export.py", "workflows/export.py"), "See [layouts other tools open](exports.md)."

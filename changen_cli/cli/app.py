@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from changen_cli import __version__
 from changen_cli.cli import (
+    detector,
     evaluate,
     export,
     generate,
@@ -95,6 +96,8 @@ app.command(name="run")(recipes.run)
 app.command(name="simulate")(simulate.simulate)
 app.command(name="preview")(preview.preview)
 app.command(name="train")(train.train)
+app.command(name="train-detector")(detector.train_detector)
+app.command(name="detect")(detector.detect)
 app.command(name="export")(export.export)
 app.command(name="replay")(replay.replay)
 app.command(name="validate")(validate.validate)

@@ -8,8 +8,10 @@ a pixel's answer depends on its surroundings only and not on the size of the ima
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,8 @@ from changen_cli.core.types import UInt8Array
 from changen_cli.synthesis.blocks import LayerNorm2d
 
 FloatArray = npt.NDArray[np.float32]
+Window = tuple[slice, slice]
+N = TypeVar("N", bound=nn.Module)
 
 FEATURE_STRIDE = 8
 """Image pixels per side of a feature."""
@@ -109,12 +113,26 @@ class LandCoverSegmenter(ModelMixin, ConfigMixin):
             Logits ``[B, K, H, W]``.
         """
         height, width = image.shape[-2:]
+        return self.classify(self.dense(image))[..., :height, :width]
+
+    def dense(self, image: Tensor) -> Tensor:
+        """What classes are read from: features at 1/4 of the resolution that know fine and coarse levels.
+
+        Args:
+            image: ``[B, 3, H, W]`` in [-1, 1], any size.
+
+        Returns:
+            ``[B, widths[0], H'/4, W'/4]``, where H' and W' are the next multiples of :attr:`size_multiple`.
+        """
         levels = self._encode(image, len(self.encoder))
         x = levels[-1]
         for level, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(levels[:-1]), strict=True):
             x = level(torch.cat([F.pixel_shuffle(up(x), 2), skip], dim=1))
-        logits = F.pixel_shuffle(self.head(F.silu(self.head_norm(x))), _STEM)
-        return logits[..., :height, :width]
+        return F.silu(self.head_norm(x))
+
+    def classify(self, dense: Tensor) -> Tensor:
+        """Logits ``[B, K, H', W']`` of :meth:`dense` features."""
+        return F.pixel_shuffle(self.head(dense), _STEM)
 
     def features(self, image: Tensor) -> Tensor:
         """Inner features at 1/8 of the resolution, where texture and layout are still both present.
@@ -152,14 +170,9 @@ class LandCoverSegmenter(ModelMixin, ConfigMixin):
         """
         height, width = image.shape[:2]
         out = np.empty((len(self.config["classes"]), height, width), dtype=np.float32)
-        for row in range(0, height, tile_px):
-            for col in range(0, width, tile_px):
-                top, left = max(0, row - _CONTEXT_PX), max(0, col - _CONTEXT_PX)
-                stop = min(height, row + tile_px), min(width, col + tile_px)
-                piece = image[top : stop[0] + _CONTEXT_PX, left : stop[1] + _CONTEXT_PX]
-                shares = self(as_input(piece[None], self)).float().softmax(dim=1)[0].cpu().numpy()
-                inner = shares[:, row - top : stop[0] - top, col - left : stop[1] - left]
-                out[:, row : stop[0], col : stop[1]] = inner
+        for wide, inner, place in pieces(height, width, tile_px):
+            shares = self(as_input(image[wide][None], self)).float().softmax(dim=1)[0].cpu().numpy()
+            out[:, *place] = shares[:, *inner]
         return out
 
     @torch.no_grad()
@@ -180,6 +193,28 @@ class LandCoverSegmenter(ModelMixin, ConfigMixin):
         return np.concatenate(found) if found else np.zeros((0, self.config["widths"][1]), dtype=np.float32)
 
 
+def pieces(height: int, width: int, tile_px: int) -> Iterator[tuple[Window, Window, Window]]:
+    """Cut an image into pieces that are answered one by one, each with its surroundings.
+
+    Args:
+        height: Of the image.
+        width: Of the image.
+        tile_px: Side of a piece without its surroundings, divisible by what the network halves.
+
+    Yields:
+        Rows and columns of a piece with its surroundings, of the piece in that, and of the piece in the image.
+    """
+    for row in range(0, height, tile_px):
+        for col in range(0, width, tile_px):
+            top, left = max(0, row - _CONTEXT_PX), max(0, col - _CONTEXT_PX)
+            bottom, right = min(height, row + tile_px), min(width, col + tile_px)
+            yield (
+                (slice(top, bottom + _CONTEXT_PX), slice(left, right + _CONTEXT_PX)),
+                (slice(row - top, bottom - top), slice(col - left, right - left)),
+                (slice(row, bottom), slice(col, right)),
+            )
+
+
 def load_segmenter(path: Path) -> LandCoverSegmenter:
     """Read a segmenter written by :func:`~changen_cli.synthesis.models.save_model`.
 
@@ -192,21 +227,40 @@ def load_segmenter(path: Path) -> LandCoverSegmenter:
     Raises:
         ModelError: When the file is missing, broken, or another kind of model.
     """
+    return load_network(path, LandCoverSegmenter, "segmenter", "Use changen-segmenter")
+
+
+def load_network(path: Path, kind: type[N], called: str, fix: str) -> N:
+    """Read a network of a kind that judges images and draws none.
+
+    Args:
+        path: A file written by :func:`~changen_cli.synthesis.models.save_model`.
+        kind: Its class.
+        called: The word for it.
+        fix: What to do where the file is another kind of model.
+
+    Returns:
+        The network in float32, in evaluation mode.
+
+    Raises:
+        ModelError: When the file is missing, broken, or another kind of model.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        kind = metadata.get("architecture")
-        if kind != LandCoverSegmenter.__name__:
-            raise ModelError(f"{path} is a {kind or 'file of another kind'}, no segmenter", "Use changen-segmenter")
-        model = LandCoverSegmenter(**json.loads(metadata["config"]))
+        found = metadata.get("architecture")
+        if found != kind.__name__:
+            raise ModelError(f"{path} is a {found or 'file of another kind'}, no {called}", fix)
+        model = kind(**json.loads(metadata["config"]))
         model.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path} is not a readable segmenter: {reason}", "Train it again") from error
-    return model.to(memory_format=torch.channels_last).eval()
+        raise ModelError(f"{path} is not a readable {called}: {reason}", "Train it again") from error
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()
 
 
 def as_input(images: UInt8Array, model: nn.Module) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from changen_cli.sources.pseudo_masks import Proposer
 
 FloatArray = npt.NDArray[np.float32]
+Layer = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,26 @@ def to_openearthmap(mask: UInt8Array | None, shape: tuple[int, int], schema: Cla
     return table[mask]
 
 
-class TilePool:
+class Placed(Protocol):
+    """What shows a place.
+
+    Attributes:
+        group: The place.
+    """
+
+    @property
+    def group(self) -> str:
+        """The place."""
+
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Placed)
+
+
+class TilePool(Generic[T]):
     """Holds tiles in memory up to a budget, and beyond it in one file that is mapped instead of read.
+
+    A tile is any dataclass; of its fields those that are arrays go to the file.
 
     Args:
         spill: File for what exceeds the budget; removed by :meth:`close`.
@@ -82,12 +101,12 @@ class TilePool:
 
     def __init__(self, spill: Path, budget: int = 4 << 30) -> None:
         self.spill, self.budget, self.spilled = spill, budget, 0
-        self._tiles: list[TrainingTile] = []
-        self._on_disk: list[tuple[int, TrainingTile]] = []
+        self._tiles: list[T] = []
+        self._on_disk: list[tuple[int, T]] = []
         self._used = 0
         self._file: BinaryIO | None = None
 
-    def add(self, tile: TrainingTile) -> None:
+    def add(self, tile: T) -> None:
         """Keep a tile."""
         arrays = _arrays(tile)
         size = sum(array.nbytes for array in arrays.values())
@@ -102,10 +121,10 @@ class TilePool:
             self._file.write(array.tobytes())
         # Only types and shapes are remembered: an array of one element repeated costs nothing.
         empty: dict[str, Any] = {name: np.broadcast_to(a.dtype.type(0), a.shape) for name, a in arrays.items()}
-        self._on_disk.append((self.spilled, replace(tile, **empty)))
+        self._on_disk.append((self.spilled, replace(tile, **empty)))  # type: ignore[type-var]
         self.spilled += size
 
-    def tiles(self) -> list[TrainingTile]:
+    def tiles(self) -> list[T]:
         """All tiles, those on disk as views of the mapped file."""
         found = list(self._tiles)
         if self._file is not None:
@@ -116,7 +135,7 @@ class TilePool:
                 for name, array in _arrays(tile).items():
                     views[name] = mapped[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
                     start += array.nbytes
-                found.append(replace(tile, **views))
+                found.append(replace(tile, **views))  # type: ignore[type-var]
         return found
 
     def close(self) -> None:
@@ -126,16 +145,16 @@ class TilePool:
             self.spill.unlink(missing_ok=True)
 
 
-def _arrays(tile: TrainingTile) -> dict[str, npt.NDArray[Any]]:
+def _arrays(tile: Any) -> dict[str, Layer]:
     """The arrays of a tile by their names."""
-    arrays = {"image": tile.image, "classes": tile.classes, "objects": tile.objects}
-    return {name: array for name, array in arrays.items() if array is not None}
+    values = {field.name: getattr(tile, field.name) for field in fields(tile)}
+    return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
 
 def load_tiles(
     root: Path,
     classes: tuple[str, ...] | None,
-    pool: TilePool,
+    pool: TilePool[TrainingTile],
     *,
     layout: Layout | None = None,
     max_reduction: float = 1.5,
@@ -183,9 +202,7 @@ def _objects(scene: Scene, schema: ClassSchema) -> Int32Array:
     return scene_instances(scene, (schema.building_id,))
 
 
-def split_by_place(
-    tiles: Sequence[TrainingTile], share: float, seed: int
-) -> tuple[list[TrainingTile], list[TrainingTile]]:
+def split_by_place(tiles: Sequence[P], share: float, seed: int) -> tuple[list[P], list[P]]:
     """Keep whole places out for validation.
 
     Args:
@@ -233,17 +250,48 @@ class Crops:
         return Crop(np.ascontiguousarray(scaled.transpose(2, 0, 1)), classes, objects[0] if objects else None)
 
 
-def _cut(tile: TrainingTile, size: int, rng: np.random.Generator) -> list[npt.NDArray[Any]]:
+def _cut(tile: TrainingTile, size: int, rng: np.random.Generator) -> list[Layer]:
     """Cut, reduce, flip and turn one crop of ``size`` pixels: image, classes, and objects if there are any."""
-    side = int(min(*tile.classes.shape, round(size * np.exp(rng.uniform(0, np.log(tile.max_reduction))))))
-    row, col = (int(rng.integers(0, extent - side + 1)) for extent in tile.classes.shape)
-    layers = [tile.image, tile.classes] + ([] if tile.objects is None else [tile.objects])
-    image, *labels = (layer[row : row + side, col : col + side] for layer in layers)
+    labels = [tile.classes] + ([] if tile.objects is None else [tile.objects])
+    return cut([tile.image], labels, size, tile.max_reduction, rng)
+
+
+def cut(
+    images: Sequence[UInt8Array],
+    labels: Sequence[Layer],
+    size: int,
+    max_reduction: float,
+    rng: np.random.Generator,
+    *,
+    around: tuple[int, int] | None = None,
+) -> list[Layer]:
+    """Cut, reduce, flip and turn one crop of layers of one grid.
+
+    Args:
+        images: uint8 ``[H, W, 3]``, resampled by cubic interpolation.
+        labels: ``[H, W]``, resampled by the nearest neighbour; at least one.
+        size: Side of the crop in px; the layers are no smaller.
+        max_reduction: Crops may be reduced by up to this factor.
+        rng: Source of all randomness.
+        around: Row and column of a pixel the crop is to hold, unless resampling loses it.
+
+    Returns:
+        The crops, ``[size, size]`` and so on, images first.
+    """
+    shape = labels[0].shape
+    side = int(min(*shape, round(size * np.exp(rng.uniform(0, np.log(max_reduction))))))
+    ranges = [(0, extent - side) for extent in shape]
+    if around is not None:
+        ranges = [(max(0, at - side + 1), min(at, last)) for at, (_, last) in zip(around, ranges, strict=True)]
+    row, col = (int(rng.integers(first, last + 1)) for first, last in ranges)
+    images = [layer[row : row + side, col : col + side] for layer in images]
+    labels = [layer[row : row + side, col : col + side] for layer in labels]
     if side != size:
-        image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0))
-        labels = [np.asarray(Image.fromarray(a).resize((size, size), Image.Resampling.NEAREST)) for a in labels]
+        cubic, nearest = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
+        images = [np.asarray(Image.fromarray(a).resize((size, size), cubic, reducing_gap=2.0)) for a in images]
+        labels = [np.asarray(Image.fromarray(a).resize((size, size), nearest)) for a in labels]
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    turned = [np.rot90(layer, turns) for layer in (image, *labels)]
+    turned = [np.rot90(layer, turns) for layer in (*images, *labels)]
     return [layer[:, ::-1] for layer in turned] if flip else turned
 
 

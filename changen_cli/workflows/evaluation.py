@@ -17,6 +17,8 @@ from changen_cli.writers.card_tables import EVALUATION_TITLE, evaluation_section
 
 FILE_NAME = "evaluation.json"
 FORMAT = 1
+RIVALS = {"ours": "this dataset", "label_exchange": "label exchange", "copy_paste": "copy-paste"}
+"""What detectors learn from, as keys of ``usefulness`` end, and as people read it."""
 _WORDS = {
     "difference": "colour difference",
     "difference_smoothed": "smoothed difference",
@@ -102,9 +104,27 @@ def _rows(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         values = [f"{column} {number(row[column], name)}" for column in ("asked", "made", "real") if column in row]
         yield name.replace("_", " "), ", ".join(values)
     for section in ("likeness", "usefulness"):
-        for name, value in (content.get(section) or {}).items():
+        figures = content.get(section) or {}
+        if section == "usefulness" and "f1_ours" in figures:
+            yield from _detectors(figures)
+            continue
+        for name, value in figures.items():
             if isinstance(value, str | int | float):
                 yield f"{section}: {name.replace('_', ' ')}", number(value)
+
+
+def _detectors(figures: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What detectors learned from the dataset and from cheaper pairs, a row each."""
+    yield "detectors tested, zero-shot, on", f"{figures['tested_on']}, {figures['tested_pairs']:,} pairs"
+    names = {"f1": "F1", "iou": "IoU", "ap": "AP", "area_ratio": "area said over true"}
+    for rival, told in RIVALS.items():
+        if f"f1_{rival}" not in figures:
+            continue
+        values = [f"{shown} {number(figures[f'{key}_{rival}'])}" for key, shown in names.items()]
+        if f"false_alarm_share_{rival}" in figures:
+            alarms = number(figures[f"false_alarm_share_{rival}"], "share")
+            values.append(f"false alarms on {figures['unchanged_pairs']:,} pairs without change {alarms}")
+        yield f"a detector that learned from {told}", ", ".join(values)
 
 
 def judged(row: Mapping[str, Any], key: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from changen_cli.core.errors import OutputError, SceneError, UsageError
 from changen_cli.core.seeding import derive_seed
-from changen_cli.core.types import IGNORE, BoolArray, Skip, UInt8Array
+from changen_cli.core.types import IGNORE, BoolArray, ClassSchema, Skip, UInt8Array
 from changen_cli.core.untrusted import read_json
 from changen_cli.exports.findings import one_line
 from changen_cli.exports.lookup import Lookup
@@ -65,12 +65,14 @@ class ImagePairs:
         count: How many; of datasets made by changen, how many series.
         names: Goes through all names, in order, without reading pixels.
         read: Number → its pairs, or why it cannot be used.
+        schema: The classes of its semantic masks; None where it has none, or nobody says what they mean.
     """
 
     layout: str
     count: int
     names: Callable[[], Iterable[str]]
     read: Callable[[int], Iterator[ImagePair | Skip]]
+    schema: ClassSchema | None = None
 
     def choose(self, most: int) -> list[int]:
         """Numbers of at most ``most`` of them, in order: those of the lowest hashes, so the same ones every time."""
@@ -78,19 +80,21 @@ class ImagePairs:
         return sorted(number for _, number in heapq.nsmallest(most, ranked))
 
 
-def open_real_pairs(root: Path) -> ImagePairs:
+def open_real_pairs(root: Path, *, named: str = "--real", most_steps: int | None = MAX_STEPS) -> ImagePairs:
     """Look at a folder of real pairs: LEVIR-CD, WHU-CD, S2Looking, SECOND, changen2, xBD, or a dataset of changen.
 
     Args:
         root: The set, or a folder right above its splits.
+        named: What the user calls it, for messages.
+        most_steps: See :func:`made_pairs`.
 
     Raises:
         UsageError: There is no such folder, or no pair in it.
     """
     if not root.is_dir():
-        raise UsageError(f"--real {root} is no folder", "Give the folder that holds A/ B/ label/ or the like")
+        raise UsageError(f"{named} {root} is no folder", "Give the folder that holds A/ B/ label/ or the like")
     if (root / "manifest.json").is_file() and (root / "classes.json").is_file():
-        return made_pairs(open_master(root))
+        return made_pairs(open_master(root), most_steps=most_steps)
     folders = [root, *(root / name for name in list_folder(root)[1])]
     for layout, parts, label in _LAYOUTS:
         found = [triple for folder in folders for triple in _triples(folder, parts)]
@@ -99,11 +103,15 @@ def open_real_pairs(root: Path) -> ImagePairs:
     disasters = [pair for folder in folders for pair in _disasters(folder)]
     if disasters:
         return _set(root, "xbd", disasters, _read_xbd)
-    raise UsageError(f"--real {root} holds no pairs of images with labels", f"Known: {_KNOWN}")
+    raise UsageError(f"{named} {root} holds no pairs of images with labels", f"Known: {_KNOWN}")
 
 
-def made_pairs(master: Master) -> ImagePairs:
-    """The pairs of neighbouring dates of a dataset made by changen, at most :data:`MAX_STEPS` of a series.
+def made_pairs(master: Master, *, most_steps: int | None = MAX_STEPS) -> ImagePairs:
+    """The pairs of neighbouring dates of a dataset made by changen.
+
+    Args:
+        master: The dataset.
+        most_steps: At most so many of a series, spread over it; None for all.
 
     Raises:
         UsageError: It has no images.
@@ -116,14 +124,14 @@ def made_pairs(master: Master) -> ImagePairs:
         return (str(row["image_name"]) for row in master.rows())
 
     def read(number: int) -> Iterator[ImagePair | Skip]:
-        yield from (_made(pair) for pair in _spread(lookup[number]))
+        yield from (_made(pair) for pair in _spread(lookup[number], most_steps))
 
-    return ImagePairs("changen", len(lookup), names, read)
+    return ImagePairs("changen", len(lookup), names, read, master.schema)
 
 
-def _spread(sample: Sample) -> list[Pair]:
+def _spread(sample: Sample, most: int | None) -> list[Pair]:
     found = date_pairs(sample)
-    chosen = np.unique(np.linspace(0, len(found) - 1, min(MAX_STEPS, len(found))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(most or len(found), len(found))).round().astype(int))
     return [found[place] for place in chosen]
 
 

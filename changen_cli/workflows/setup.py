@@ -258,6 +258,7 @@ def clear_output(path: Path) -> None:
     remove_dataset(path)
     for partial in path.glob(".partial-*"):
         partial.unlink()
+    shutil.rmtree(path / ".probe", ignore_errors=True)
     # The manifest goes last: as long as it is there, an interrupted removal can be taken up again.
     for name in (
         "README.md",

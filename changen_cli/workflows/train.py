@@ -117,7 +117,7 @@ def train_model(request: TrainRequest, progress: TrainProgress) -> Path:
             f"{request.output} holds a checkpoint", "Pass --resume to continue it, or choose another --output"
         )
     settings = LoopSettings(**({"dtype": compute.dtype} | dict(request.loop)))
-    pool = TilePool(request.output / f".tiles-{os.getpid()}")
+    pool: TilePool[TrainingTile] = TilePool(request.output / f".tiles-{os.getpid()}")
     try:
         # The network before anything slow: options that do not fit should not cost a minute of reading.
         network = None

@@ -15,6 +15,7 @@ from changen_cli.core.calendar import tiff_datetime
 from changen_cli.core.types import GeoTransform, Int32Array, UInt8Array
 
 UInt16Array = npt.NDArray[np.uint16]
+Float32Array = npt.NDArray[np.float32]
 Pixels = UInt8Array | UInt16Array | Int32Array
 
 # Level 6 costs two and a half times the time of level 1 and saves nothing on aerial images. Masks are runs of equal
@@ -55,9 +56,14 @@ def encode_plain(array: Pixels) -> tuple[str, bytes]:
         return "png", encode_png(np.asarray(array, dtype=np.uint8))
     if array.dtype == np.uint16:
         return "png", _encode_png16(np.asarray(array, dtype=np.uint16))
+    return "tif", encode_tiff(array)
+
+
+def encode_tiff(array: Pixels | Float32Array) -> bytes:
+    """Encode ``[H, W]`` as TIFF without a georeference."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "TIFF", compression="tiff_adobe_deflate")
-    return "tif", buffer.getvalue()
+    return buffer.getvalue()
 
 
 def _encode_png16(array: UInt16Array) -> bytes:
@@ -92,11 +98,13 @@ def _png(samples: UInt8Array, width: int, depth: int, colour: int, strategy: int
     )
 
 
-def encode_cog(array: Pixels, crs: str, transform: GeoTransform, nodata: int | None = None, date: str = "") -> bytes:
-    """Encode uint8 ``[H, W, 3]``, or uint8, uint16 or int32 ``[H, W]``, as a Cloud Optimized GeoTIFF, lossless.
+def encode_cog(
+    array: Pixels | Float32Array, crs: str, transform: GeoTransform, nodata: int | None = None, date: str = ""
+) -> bytes:
+    """Encode uint8 ``[H, W, 3]``, or uint8, uint16, int32 or float32 ``[H, W]``, as a Cloud Optimized GeoTIFF.
 
-    DEFLATE rather than the faster ZSTD, because every TIFF reader has it. No overviews: tiles are read whole, and
-    overviews would add a third to each file. Encoded in memory, so GDAL leaves no side files behind.
+    Lossless. DEFLATE rather than the faster ZSTD, because every TIFF reader has it. No overviews: tiles are read whole,
+    and overviews would add a third to each file. Encoded in memory, so GDAL leaves no side files behind.
 
     Args:
         array: The pixels.
