@@ -17,12 +17,23 @@ from changen_cli.exports.master import Master
 from changen_cli.workflows.evaluation import read_evaluation
 from changen_cli.workflows.ledger import noted_counts
 from changen_cli.workflows.report_index import Entry, Index
+from changen_cli.workflows.report_rejects import rejects
 from changen_cli.workflows.report_sample import plain
 from changen_cli.writers.drawing import LOOKS
 
 PARTS = Path(changen_cli.__file__).parent / "data" / "report"
 STYLES = ("base.css", "gallery.css", "viewer.css")
-SCRIPTS = ("base.js", "store.js", "charts.js", "gallery.js", "stage.js", "panel.js", "viewer.js", "main.js")
+SCRIPTS = (
+    "base.js",
+    "store.js",
+    "charts.js",
+    "gallery.js",
+    "rejects.js",
+    "stage.js",
+    "panel.js",
+    "viewer.js",
+    "main.js",
+)
 _ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 _MAX_FIGURES = 200
 _NO_TINT = (0, 0, 0)
@@ -114,6 +125,7 @@ def overview(master: Master, index: Index, shown: Sequence[Entry], *, served: bo
         "facts": _facts(master, index),
         "figures": index.figures,
         "audit": _audit(master),
+        "rejects": rejects(master.root),
         "samples": [
             {
                 "n": entry.number,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from changen_cli.core.recipe import build_recipe
 from changen_cli.workflows.generate import generate
@@ -49,6 +50,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "negatives": 0.3,
                 },
                 "synthesis": {"strength": 0},
+                "gate": {"enabled": False},
                 "output": {"path": str(out)},
                 "variants": 3,
                 "seed": 4,
@@ -59,6 +61,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [json.loads(line) for line in table.read_text().splitlines()]
     rows[0] |= {"notes": [HOSTILE, "", ""], "rejected": [{"reason": HOSTILE}], "gate": {"seam": 0.2}}
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (out / "rejected").mkdir()
+    for number in range(3):
+        Image.new("RGB", (1024, 256), (40 * number, 90, 0)).save(out / "rejected" / f"a_v0{number}_a1_seam.jpg", "JPEG")
     (out / "evaluation.json").write_text(json.dumps({"cues": {"blur_auc": 0.7, "noise_auc": 0.52}, HOSTILE: HOSTILE}))
     return out
 

@@ -238,6 +238,18 @@ def test_texts_of_the_dataset_do_nothing(visit, report) -> None:
     assert page.title().startswith("<i>out") and page.locator("h1").inner_text() == "<i>out"
 
 
+def test_rejected_attempts_are_there_to_be_looked_at(visit, report) -> None:
+    page = visit(report, "phone")
+    assert page.locator("#rejects-hint").inner_text() == "3 attempts: seam 3"
+    assert page.locator("#rejects img").count() == 0, "not before anybody asks"
+    page.get_by_text("Turned down by the gate").click()
+    until(page, "document.querySelectorAll('#rejects img').length === 3")
+    page.locator("#rejects img").first.scroll_into_view_if_needed()
+    until(page, "document.querySelector('#rejects img').naturalWidth === 1024")
+    assert page.locator("#rejects figcaption").first.inner_text() == "seam a_v00, attempt 1"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_everything_has_a_name(visit, report) -> None:
     page = visit(report)
     open_first(page)

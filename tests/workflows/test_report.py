@@ -20,6 +20,7 @@ from changen_cli.exports.polygons import fill_polygon
 from changen_cli.workflows.report import LOOKS, make_report
 from changen_cli.workflows.report_index import Entry, Index, choose, rejections
 from changen_cli.workflows.report_page import PARTS, SCRIPTS, STYLES, script_json
+from changen_cli.workflows.report_rejects import rejects
 from changen_cli.workflows.report_sample import outline
 from tests.hub.datasets import write_dataset
 
@@ -172,6 +173,27 @@ def test_the_choice_is_spread_over_kinds_and_always_the_same() -> None:
 )  # fmt: skip
 def test_rejections_in_whatever_form(noted, told) -> None:
     assert list(rejections({"rejected": noted})) == told
+
+
+def test_rejected_attempts_are_shown_and_nothing_else_that_lies_beside_them(tmp_path: Path) -> None:
+    out = write_dataset(tmp_path / "out")
+    assert rejects(out) == []
+    (out / "rejected").mkdir()
+    for number, name in enumerate(("b_v00_a1_seam", "a_a2_v01_a0_grain", "a_v00_a0_seam")):
+        Image.new("RGB", (64, 16), (number, 99, 0)).save(out / "rejected" / f"{name}.jpg", "JPEG")
+    (out / "rejected" / "a_v00_a1_colour.jpg").write_bytes(b"<svg onload=alert(1)>")
+    (out / "rejected" / "a_v00_a2_colour.jpg").write_bytes(b"\xff\xd8\xff" + bytes(300_000))
+    (out / "rejected" / "notes.txt").write_text("x")
+    (tmp_path / "secret").write_bytes(b"\xff\xd8\xffsecret")
+    (out / "rejected" / "a_v00_a3_colour.jpg").symlink_to(tmp_path / "secret")
+    found = rejects(out)
+    assert [(item["id"], item["attempt"], item["reason"]) for item in found] == [
+        ("a_a2_v01", 0, "grain"),
+        ("a_v00", 0, "seam"),
+        ("b_v00", 1, "seam"),
+    ]
+    page, overview, _ = parts(make_report(out).path)
+    assert overview["rejects"] == found and page.count("data:image/jpeg") == 3
 
 
 def test_outlines_lie_within_a_pixel_of_the_changed_pixels() -> None:

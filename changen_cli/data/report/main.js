@@ -19,5 +19,6 @@ showHead();
 showCharts();
 setUpViewer();
 showGallery(openSample);
+showRejects();
 window.addEventListener("hashchange", followAddress);
 followAddress();
