@@ -125,6 +125,7 @@ def test_images_alone_teach_contours(photos, tmp_path: Path, monkeypatch) -> Non
             "source": {"input": str(photos)},
             "events": {"kinds": ("remove", "swap")},
             "synthesis": {"model": str(model), "strength": 0.5, "inference_steps": 4},
+            "gate": {"enabled": False},
             "output": {"path": str(tmp_path / "out")},
             "run": {"device": "cpu", "threads": 1},
         }
