@@ -242,7 +242,7 @@ class GateSection(Section):
     tolerance: Share = Field(0.25, description="share of a step's changed area that may fail")
     visible: Limit = Field(12.0, description="smallest mean difference in colour between two dates, in grey levels")
     seam: Limit = Field(3.0, description="largest step in colour across a rim, over what is usual around it")
-    sharpness: Limit = Field(8.0, description="largest factor between fine detail drawn and that around it")
+    sharpness: Limit = Field(5.0, description="largest factor between fine detail drawn and that around it")
     grain: Limit = Field(3.0, description="largest factor between steps in hue drawn and those around")
     colour: Limit = Field(90.0, description="largest distance in hue from what is around it, in grey levels")
     saturated: LimitShare = Field(0.5, description="largest share of an event that is white or black altogether")

@@ -85,7 +85,7 @@ def test_every_option_reaches_the_recipe(pairs_tree, tmp_path, model_file) -> No
             "guidance_ratio": 0.5, "guidance_scale": 1.0, "extent": "full", "nuisance": "none", "keep_date0": False,
         },
         "gate": {
-            "enabled": False, "retries": 5, "tolerance": 0.25, "visible": 12.0, "seam": 3.0, "sharpness": 8.0, "grain": 3.0, "colour": 90.0,
+            "enabled": False, "retries": 5, "tolerance": 0.25, "visible": 12.0, "seam": 3.0, "sharpness": 5.0, "grain": 3.0, "colour": 90.0,
             "saturated": 0.5, "agreement": 0.1, "area": 0.9,
         },
         "output": {"path": str(out), "format": "parquet", "mode": "overwrite", "push": None},

@@ -83,7 +83,7 @@ def plant(fault: str, plan: Plan, images: np.ndarray) -> np.ndarray:
     else:
         values = {
             "sharpness": np.array((110, 110, 110)),
-            "grain": rng.integers(0, 255, (int(changed.sum()), 3)),
+            "grain": rng.integers(80, 176, (int(changed.sum()), 3)),
             "saturated": np.array((255, 255, 255)),
             "colour": rng.integers(-9, 9, (int(changed.sum()), 3)) + np.array((240, 20, 240)),
         }
