@@ -96,11 +96,12 @@ def add_links(folder: Path, first: int, count: int) -> None:
 
 
 def recipe_of(folder: Path, out: Path, **values: Any) -> Recipe:
-    """Strength 0: pasted objects and no model, so that what is not drawing shows."""
+    """Strength 0 and no gate: pasted objects and no model, so that what is not drawing shows."""
     return build_recipe(
         {
             "source": {"input": str(folder)},
             "synthesis": {"strength": 0},
+            "gate": {"enabled": False},
             "output": {"path": str(out)},
             "run": {"device": "cpu", "threads": 1},
             **values,
