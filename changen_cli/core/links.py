@@ -13,7 +13,7 @@ from pathlib import Path
 from changen_cli.core.errors import OutputError
 
 _FILES = frozenset(("manifest.json", "classes.json", "README.md", "preview.png", "checksums.sha256", "evaluation.json"))
-_FOLDERS = frozenset(("train", "data", "shards", ".staging", ".push", ".probe"))
+_FOLDERS = frozenset(("train", "data", "shards", "rejected", ".staging", ".push", ".probe"))
 
 
 def refuse_links(out: Path) -> None:

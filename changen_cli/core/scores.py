@@ -91,5 +91,5 @@ def _spread(counts: npt.NDArray[np.int64]) -> float:
         return math.nan
     rng = np.random.default_rng(0)
     drawn = counts[rng.integers(len(counts), size=(200, len(counts)))].sum(axis=1)
-    whole = 2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]
-    return float(np.std(2 * drawn[whole > 0, 0] / whole[whole > 0])) if (whole > 0).any() else math.nan
+    drawn = drawn[drawn[:, 0] + drawn[:, 2] > 0]  # where nothing changed, F1 is not known
+    return float(np.std(2 * drawn[:, 0] / (2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2]))) if len(drawn) else math.nan

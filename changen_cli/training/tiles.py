@@ -110,7 +110,8 @@ class TilePool(Generic[T]):
         """Keep a tile."""
         arrays = _arrays(tile)
         size = sum(array.nbytes for array in arrays.values())
-        if self._used + size <= self.budget:
+        # Once there is a file all go there: tiles keep their order.
+        if self._file is None and self._used + size <= self.budget:
             self._used += size
             self._tiles.append(tile)
             return

@@ -105,7 +105,7 @@ class Dataset:
             # Pictures tell what is wrong, and records that the same need not be tried again.
             manifest.status = "failed" if status == "complete" else status
             ledger.complete(manifest)
-            self._save()
+            self._save(everything=True)
             return ledger, None
         # First of all: whoever is told to end may be given little time.
         manifest.status = "failed" if status == "complete" else status

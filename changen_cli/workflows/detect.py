@@ -78,7 +78,8 @@ def detect(
         What was written, pair by pair.
 
     Raises:
-        UsageError: There is no model, no pair, or the images of a pair differ in size.
+        UsageError: There is no model, no pair, the images of a pair differ in size, or two pairs would be written to
+            one file.
         SceneError: An image cannot be read.
         OutputError: A file is there already.
         ModelError: The model cannot be read.
@@ -92,8 +93,9 @@ def detect(
     pairs = _pairs(before, after)
     targets = [_target(output, pair, many=before.is_dir()) for pair in pairs]
     read = {path.resolve() for pair in pairs for path in pair}
+    taken: set[Path] = set()
     for target in targets:
-        _check_target(target, read, overwrite=overwrite)
+        _check_target(target, read, taken, overwrite=overwrite)
     progress.stage("detecting")
     progress.total(len(pairs))
     done = []
@@ -141,8 +143,11 @@ def _beside(target: Path) -> tuple[Path, Path]:
     )
 
 
-def _check_target(target: Path, read: set[Path], *, overwrite: bool) -> None:
+def _check_target(target: Path, read: set[Path], taken: set[Path], *, overwrite: bool) -> None:
     for path in (target, *_beside(target)):
+        if path in taken:
+            raise UsageError(f"{path} would be written for two pairs", "Rename the images of one of them")
+        taken.add(path)
         if path.resolve() in read:
             raise OutputError(f"{path} is one of the images to look at", "Choose another --output")
         if path.exists() and not overwrite:

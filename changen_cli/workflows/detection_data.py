@@ -84,7 +84,7 @@ def first_dates(tiles: Sequence[PairTile], firsts: Sequence[int]) -> list[SceneT
 def movable_classes(schema: ClassSchema) -> tuple[int, ...]:
     """Ids of what can be cut out and pasted: buildings of a set of buildings, all known classes of others."""
     known = [index for index in range(len(schema.names)) if index not in schema.unknown_ids]
-    return (1,) if len(schema.names) == 2 else tuple(known)
+    return schema.building_ids or (1,) if len(schema.names) == 2 else tuple(known)
 
 
 def real_pairs(pairs: ImagePairs, most: int, progress: Progress) -> Iterator[ImagePair]:

@@ -195,7 +195,9 @@ class Ledger:
                     self._scenes[str(scene.get("id"))] = scene
                 self._skips[path] = [Skip(path, skip.reason, skip.failed) for skip in image.skipped]
         self.samples, self.complete_images = len(made), sum(complete.values())
-        self.failed = {name: reason for name, reason in sorted(self._failed.items()) if name not in made}
+        # What failed is tried again, and may be rejected then; what was rejected is not.
+        done = made | rejected.keys()
+        self.failed = {name: reason for name, reason in sorted(self._failed.items()) if name not in done}
         self.rejected = {name: reasons for name, reasons in sorted(rejected.items()) if name not in made}
         self._notes = _Sums(notes)
 

@@ -10,7 +10,7 @@ from typing import Any
 from changen_cli.core.recipe import Recipe
 from changen_cli.workflows.ahead import read_ahead
 from changen_cli.workflows.making import Finish, ShardMaker, is_the_samples
-from changen_cli.workflows.plans import Plan, Work
+from changen_cli.workflows.plans import Plan, Used, Work
 from changen_cli.workflows.progress import Progress
 from changen_cli.workflows.shards import Border
 
@@ -41,7 +41,7 @@ def make_shards(
     Raises:
         Exception: Whatever stands in the way; what the writing thread was handed before is written.
     """
-    ahead = read_ahead(work, recipe.run.batch_size + 1, lambda item: isinstance(item, Plan))
+    ahead = read_ahead(work, recipe.run.batch_size + 1, holds_pixels)
     writer = _Writer()
     stop, sealed = "", False
     batch: list[Plan] = []
@@ -79,6 +79,11 @@ def make_shards(
         writer.close()
         ahead.close()
     return stop
+
+
+def holds_pixels(item: Work) -> bool:
+    """Whether so much memory hangs on an item that few of its kind may wait."""
+    return isinstance(item, Plan) or (isinstance(item, Used) and item.alone)
 
 
 def _drawn(draw: Draw, batch: list[Plan], maker: ShardMaker, progress: Progress) -> list[Callable[[], Any]]:

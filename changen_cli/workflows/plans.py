@@ -339,7 +339,7 @@ def plan_samples(
                     yield Skip(item.source_path, str(error))
                     break
             if not used:
-                yield Used(item)
+                yield Used(item, alone=plan is None)
             used = True
             if plan is not None:
                 yield plan
@@ -347,9 +347,15 @@ def plan_samples(
 
 @dataclass(frozen=True)
 class Used:
-    """A scene has samples; its plans follow."""
+    """A scene has samples; those that are not there yet follow as plans.
+
+    Attributes:
+        scene: The scene.
+        alone: Whether no plan follows at once, with which it would share its pixels.
+    """
 
     scene: Scene
+    alone: bool = False
 
 
 Work = Plan | Used | Skip | Opened | Finished | Border

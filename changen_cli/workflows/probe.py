@@ -170,7 +170,7 @@ def _sources(
     """What each detector learns from."""
     from changen_cli.training.detection_pairs import ExchangedPairs, LabelledPairs, PastedPairs
 
-    size = min(_CROP_PX, max(min(tile.change.shape) for tile in tiles) // 16 * 16)
+    size = min(_CROP_PX, max(16, max(min(tile.change.shape) for tile in tiles) // 16 * 16))
     scenes = first_dates(tiles, firsts)
     sources: dict[str, PairSource] = {"ours": LabelledPairs(tiles, size)}
     sources["label_exchange"] = ExchangedPairs(scenes, size)

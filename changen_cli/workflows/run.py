@@ -118,7 +118,7 @@ class Run:
         if past is not None:
             past.check_source(self.source)
             if past.nothing_left(recipe):
-                self.done = result_before(recipe, past)
+                self.done = self._placed(result_before(recipe, past))
                 with self._publisher.publishing(self.done, ""):
                     check_complete(recipe, self.done, Ledger(past.records), "")
                 return
@@ -152,10 +152,7 @@ class Run:
                 a budget was used up, and what was made is kept.
             KeyboardInterrupt: After closing what was finished; the manifest then says ``interrupted``.
         """
-        result = self.done or self._make()
-        if self.storage is not None:
-            result.output, result.preview = self.storage.address, None
-        return result
+        return self.done or self._make()
 
     def _make(self) -> RunResult:
         # Device and model before anything slow: a typo should not cost a minute of reading.
@@ -230,7 +227,7 @@ class Run:
                     past.carry_over(manifest)
                     return self._end(job, stop)
         result = result_of(recipe, Ledger(read_shards(recipe.output_path)))
-        result.seconds = time.perf_counter() - self._started
+        self._placed(result).seconds = time.perf_counter() - self._started
         if stop:
             check_complete(recipe, result, Ledger([]), stop)
         result.share = str(share)
@@ -243,8 +240,15 @@ class Run:
             self.progress.note(line)
         result = result_of(self.recipe, ledger)
         result.preview, result.seconds = preview, time.perf_counter() - self._started
+        self._placed(result)
         with self._publisher.publishing(result, stop):
             check_complete(self.recipe, result, ledger, stop)
+        return result
+
+    def _placed(self, result: RunResult) -> RunResult:
+        """Say where a dataset in a store lies: the folder it is made in is gone when people read that."""
+        if self.storage is not None:
+            result.output, result.preview = self.storage.address, None
         return result
 
     def _promise(self, facts: Facts) -> Manifest:

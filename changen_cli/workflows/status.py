@@ -189,7 +189,7 @@ class _Counts:
             for path, image in record.images.items():
                 broken = any(skip.failed for skip in image.skipped)
                 images[path] = (image.complete and record.variants >= variants, len(image.skipped), broken)
-        self.samples, self.failed_samples = len(made), len(failed - made)
+        self.samples, self.failed_samples = len(made), len(failed - made - rejected.keys())
         self.rejected = count_reasons(reasons for name, reasons in rejected.items() if name not in made)
         self.opened = len(images)
         self.images = sum(complete for complete, _, _ in images.values())

@@ -77,7 +77,7 @@ def plan_in_processes(
                 failed = scene.id
                 continue
             if scene.id != used:
-                yield Used(scene)
+                yield Used(scene, alone=series is None)
             used = scene.id
             if series is not None:
                 yield Plan(scene, variant, *series)

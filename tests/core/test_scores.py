@@ -45,3 +45,12 @@ def test_without_change_only_false_alarms_are_told() -> None:
     found = scores.figures()
     assert all(math.isnan(found[name]) for name in ("f1", "iou", "ap", "recall", "area_ratio", "f1_error"))
     assert math.isnan(ChangeScores().false_alarm_share)
+
+
+def test_the_error_of_f1_leaves_out_resamplings_without_change() -> None:
+    scores, known = ChangeScores(), np.ones((1, 10), bool)
+    change = np.arange(10)[None] < 5
+    scores.add(0.9 * change, change, known)
+    scores.add(np.where(np.arange(10)[None] < 1, 0.9, 0.1), np.zeros_like(change), known)
+    assert scores.figures()["f1"] == pytest.approx(10 / 11)
+    assert scores.figures()["f1_error"] < 0.1, "F1 of unchanged images alone is not known, and not 0"

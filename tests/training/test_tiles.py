@@ -104,6 +104,18 @@ def test_what_exceeds_the_budget_is_mapped_from_disk(tiles, tmp_path: Path, numb
     assert not pool.spill.exists()
 
 
+def test_small_tiles_keep_their_place_behind_those_on_disk(tmp_path: Path) -> None:
+    tiles = [
+        TrainingTile(np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8), f"{number}")
+        for number, side in enumerate((8, 16, 4))
+    ]
+    pool = TilePool(tmp_path / "spill", budget=4 * (8 * 8 + 4 * 4))
+    for tile in tiles:
+        pool.add(tile)
+    assert [tile.group for tile in pool.tiles()] == ["0", "1", "2"]
+    pool.close()
+
+
 def test_validation_keeps_whole_places() -> None:
     blank = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)
     tiles = [TrainingTile(*blank, f"place {number // 5}") for number in range(50)]

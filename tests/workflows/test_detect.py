@@ -114,3 +114,12 @@ def test_what_cannot_be_done_is_one_line(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         detect(a, a, tmp_path / "nowhere")
     assert not out.parent.exists()
+
+
+def test_no_map_is_written_over_that_of_another_pair(model: Path, tmp_path: Path) -> None:
+    for folder in "ab":
+        for name in ("town.png", "town_probability.png"):
+            png(tmp_path / folder / name, pixels(0))
+    with pytest.raises(UsageError, match=r"town_probability\.png would be written for two pairs"):
+        detect(tmp_path / "a", tmp_path / "b", model, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

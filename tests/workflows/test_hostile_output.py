@@ -76,6 +76,12 @@ def test_no_link_leads_out(name: str, recipe: Recipe, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "removed") == ["in", "out", "outside"]
 
 
+def test_pictures_of_rejected_attempts_are_not_written_elsewhere(recipe: Recipe, tmp_path: Path) -> None:
+    put_link(recipe.output_path, "rejected", tmp_path / "outside" / "images")
+    with pytest.raises(OutputError, match="rejected is a link that leads out"):
+        simulate_dataset(recipe)
+
+
 def test_links_inside_and_links_of_others_stay_what_they_are(recipe: Recipe, tmp_path: Path) -> None:
     out, outside = recipe.output_path, tmp_path / "outside"
     (out / "notes").symlink_to(outside / "images")

@@ -11,8 +11,12 @@ import pytest
 from PIL import Image
 
 from changen_cli.core.errors import UsageError
+from changen_cli.core.types import ClassSchema
+from changen_cli.exports.master import open_master
 from changen_cli.synthesis.models import read_facts
+from changen_cli.training.detection_pairs import NOTHING_SAID, PairTile
 from changen_cli.workflows import probe as workflow
+from changen_cli.workflows.detection_data import movable_classes
 from changen_cli.workflows.evaluation import RIVALS
 from changen_cli.workflows.probe import ProbeRequest, probe
 from changen_cli.workflows.progress import Silent
@@ -105,3 +109,18 @@ def test_what_cannot_be_probed_is_said_before_training(planted: Path, tmp_path: 
     with pytest.raises(UsageError, match="--real"):
         probe(planted, ProbeRequest(real=tmp_path / "empty"))
     assert not (planted / ".probe").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "movable"),
+    [(("background", "building"), (1,)), (("building", "background"), (0,)), (("unlabelled", "roof", "tree"), (1, 2))],
+)
+def test_of_a_set_of_buildings_buildings_are_pasted(names: tuple[str, ...], movable: tuple[int, ...]) -> None:
+    assert movable_classes(ClassSchema(names)) == movable
+
+
+def test_tiles_without_room_for_any_crop_are_told(planted: Path) -> None:
+    image, mask = np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10), np.uint8)
+    tile = PairTile(image, image, mask, mask, mask, NOTHING_SAID)
+    with pytest.raises(UsageError, match="no image is as large as a crop of 16 px"):
+        workflow._sources(open_master(planted), [tile], [0], Silent())

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from changen_cli.workflows.ahead import read_ahead
+from changen_cli.workflows.loop import holds_pixels
+from changen_cli.workflows.plans import gather, open_labelled_source, plan_samples
+from tests.conftest import write_pairs
 
 
 def running() -> int:
@@ -105,3 +108,13 @@ def _closing(ahead):
 
     next(ahead)
     return closing(ahead)
+
+
+def test_scenes_of_which_all_is_there_take_room(tmp_path, make_recipe) -> None:
+    recipe = make_recipe(write_pairs(tmp_path / "in", 3), variants=2)
+    source = open_labelled_source(recipe)
+    there = {f"s{number}_v{variant:02d}" for number in (0, 1) for variant in (0, 1)}
+    library, textures = gather(recipe, source)
+    work = [*plan_samples(source, source, recipe, library, textures, made=there)]
+    assert [type(item).__name__ for item in work] == ["Used", "Used", "Used", "Plan", "Plan"]
+    assert [holds_pixels(item) for item in work] == [True, True, False, True, True]

@@ -10,7 +10,8 @@ import pytest
 
 from changen_cli.core.errors import IncompleteError, OutputError
 from changen_cli.core.lock import OutputLock
-from changen_cli.core.shards import ImageRecord, ShardRecord, record_path, rows_path
+from changen_cli.core.shards import ImageRecord, ShardRecord, read_shards, record_path, rows_path
+from changen_cli.workflows.ledger import Ledger
 from changen_cli.workflows.simulate import simulate_dataset
 from changen_cli.workflows.status import DatasetStatus, dataset_status
 from tests.conftest import write_pairs
@@ -152,3 +153,20 @@ def test_many_shards_take_seconds(masks) -> None:
     found = dataset_status(out)
     assert time.monotonic() - started < 5, "ten thousand take three"
     assert (found.shards, found.images, found.samples) == (2003, 32_005, 2004)
+
+
+def test_what_failed_and_was_rejected_then_is_no_failure(masks) -> None:
+    simulate_dataset(masks)
+    out = masks.output_path
+    images = {"images/gone.png": ImageRecord(complete=True)}
+    kept = {"counts": {}, "variants": 1, "images": images, "samples": []}
+    late = [
+        ShardRecord(number=90, failed={"a_v00": "out of memory", "b_v00": "out of memory"}, **kept),
+        ShardRecord(number=91, rejected={"a_v00": ["seam"]}, **kept),
+    ]
+    for record in late:
+        rows_path(out, record.number).touch()
+        record.save(out)
+    found, ledger = dataset_status(out), Ledger(read_shards(out))
+    assert (found.failed_samples, found.rejected) == (1, {"seam": 1})
+    assert (ledger.failed, ledger.rejected) == ({"b_v00": "out of memory"}, {"a_v00": ["seam"]})

@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from changen_cli.core.errors import LockedError, OutputError, UsageError
+from changen_cli.core.errors import IncompleteError, LockedError, OutputError, UsageError
 from changen_cli.core.recipe import Recipe
 from changen_cli.workflows import executors
 from changen_cli.workflows.generate import generate
@@ -154,3 +154,10 @@ def test_what_a_store_cannot_do_is_told(bucket, recipe, monkeypatch) -> None:
         assert "secret" not in str(caught.value)
     with pytest.raises(UsageError, match="Parquet"):
         generate(change(recipe, output={"format": "parquet"}))
+
+
+def test_when_all_are_rejected_the_pictures_are_where_it_says(bucket, recipe) -> None:
+    none = change(recipe, gate={"enabled": True, "visible": 500.0, "retries": 0}, limit=1)
+    with pytest.raises(IncompleteError, match="Look at s3://bucket/sets/one/rejected"):
+        generate(none)
+    assert [path.rpartition("/")[2] for path in bucket.find("bucket/sets/one/rejected")] == ["s0_v00_a0_invisible.jpg"]
