@@ -192,6 +192,7 @@ def test_rejected_attempts_are_shown_and_nothing_else_that_lies_beside_them(tmp_
         ("a_v00", 0, "seam"),
         ("b_v00", 1, "seam"),
     ]
+    (out / "rejected" / "a_v00_a3_colour.jpg").unlink()
     page, overview, _ = parts(make_report(out).path)
     assert overview["rejects"] == found and page.count("data:image/jpeg") == 3
 
