@@ -140,11 +140,8 @@ def _check_recipe(recipe: Mapping[str, Any], out: Path) -> None:
     """Raise OutputError unless what a manifest holds may be compared with a recipe."""
     sections = ("source", "events", "synthesis", "output", "run")
     fits = all(isinstance(recipe.get(name), dict) for name in sections)
-    if (
-        not fits
-        or not isinstance(recipe["source"].get("input"), str)
-        or not isinstance(recipe.get("limit"), int | None)
-    ):
+    counts = all(isinstance(recipe.get(name), int | None) for name in ("limit", "variants"))
+    if not fits or not counts or not isinstance(recipe["source"].get("input"), str):
         raise OutputError(f"{out / FILE_NAME} holds no recipe", _ANOTHER)
 
 

@@ -95,6 +95,17 @@ def test_links_inside_and_links_of_others_stay_what_they_are(recipe: Recipe, tmp
     assert tree(outside) == before
 
 
+@pytest.mark.parametrize(("key", "value"), [("variants", "0"), ("limit", "all"), ("source", 3)])
+def test_a_manifest_whose_recipe_is_none(key: str, value: object, recipe: Recipe) -> None:
+    path = recipe.output_path / "manifest.json"
+    content = json.loads(path.read_text())
+    content["recipe"][key] = value
+    path.write_text(json.dumps(content))
+    for mode in ("resume", "extend"):
+        with pytest.raises(OutputError, match="holds no recipe"):
+            simulate_dataset(change(recipe, output={"mode": mode}))
+
+
 ELSEWHERE = (
     "../outside/metadata.jsonl",
     "train/../../outside/metadata.jsonl",
