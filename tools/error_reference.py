@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from error_topics import TOPICS, Topic
 from message_text import Module, Resolver, escaped, has_words
+from pages import write_or_check
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "changen_cli"
@@ -120,18 +121,5 @@ def _order(message: Message) -> tuple[str, ...]:
     return message.code, "".join(filter(str.isalpha, message.text)).lower(), message.text, message.fix
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or compare it."""
-    text = render()
-    if "--check" in arguments:
-        if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-            return 0
-        print(f"{TARGET} is out of date: run `make docs`", file=sys.stderr)
-        return 1
-    TARGET.write_text(text, encoding="utf-8")
-    print(TARGET)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_check(TARGET, render, sys.argv[1:]))
